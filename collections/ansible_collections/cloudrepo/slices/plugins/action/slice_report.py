@@ -1,0 +1,70 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tell the user what the slices are: as text, as JSON, and as statistics of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller only."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(
+            argument_spec={
+                "slices": {"type": "list", "elements": "dict", "required": True},
+                "found": {"type": "list", "elements": "dict", "default": []},
+                "unseen": {"type": "list", "elements": "str", "default": []},
+                "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
+                "message": {"type": "str", "default": ""},
+                "failure": {"type": "str", "default": ""},
+            }
+        )
+        for host in args["unseen"]:
+            display.warning(f"worker {host} is unreachable: whether its VMs run is not known")
+        slices = with_processes(args["slices"], args["found"])
+        text = args["message"] or render(slices)
+        display.display(json.dumps({"slices": slices}, indent=2) if args["output"] == "json" else text)
+        result = {
+            "changed": False,
+            "slices": slices,
+            "text": text,
+            # The form in which set_stats hands data to ansible-runner and AWX workflows.
+            "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
+        }
+        if args["failure"]:
+            result.update(failed=True, msg=args["failure"])
+        return result
+
+
+def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records with each VM's ``pid`` and ``state``, null where no process was found."""
+    processes = {(vm["slice"], vm["name"]): vm for vm in found}
+    return [
+        {
+            **record,
+            "vms": [
+                {**vm, "pid": process.get("pid"), "state": process.get("status")}
+                for vm in record["vms"]
+                for process in [processes.get((record["name"], vm["name"]), {})]
+            ],
+        }
+        for record in slices
+    ]

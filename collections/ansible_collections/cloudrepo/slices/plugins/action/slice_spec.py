@@ -1,0 +1,137 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find a slice's spec, read it and check it, before any host is asked."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import check_name, parse_flavors, parse_spec
+
+_GROUPS = ("workers", "network_node")
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller only."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(
+            argument_spec={
+                "slice": {"type": "raw"},
+                "slice_spec": {"type": "raw"},
+                "slices_dir": {"type": "path"},
+                "flavors": {"type": "raw"},
+                "name_only": {"type": "bool", "default": False},
+            }
+        )
+        variables = task_vars or {}
+        try:
+            check_groups(variables.get("groups", {}))
+            if args["name_only"]:
+                return {"changed": False, "name": _name(args)}
+            spec = _inline(args) if args["slice_spec"] else _from_file(args, _slices_dir(args, variables))
+            parsed = parse_spec(spec)
+            flavors = parse_flavors(args["flavors"])
+            for vm in parsed.vms:
+                if vm.flavor not in flavors:
+                    known = ", ".join(sorted(flavors))
+                    raise SpecError(f'{vm.label}: unknown flavor "{vm.flavor}" (there are: {known})')
+        except SpecError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return {"changed": False, "name": parsed.name, "spec": spec, "owner": _owner(variables)}
+
+
+def check_groups(groups: Mapping[str, list[str]]) -> None:
+    """Refuse an inventory that no slice can live in."""
+    for group in _GROUPS:
+        if not groups.get(group):
+            raise SpecError(f"the inventory has no host in the group {group}")
+    if len(groups["network_node"]) > 1:
+        raise SpecError(f"the group network_node has more than one host: {', '.join(groups['network_node'])}")
+
+
+def _name(args: Mapping[str, Any]) -> str:
+    """The slice that is meant, from its name or from an inline spec."""
+    if args["slice"]:
+        check_name(args["slice"], "slice")
+        return str(args["slice"])
+    if args["slice_spec"]:
+        spec = _inline(args)
+        check_name(spec.get("name"), "slice name")
+        return str(spec["name"])
+    raise SpecError("which slice? Give -e slice=NAME or -e slice_spec=...")
+
+
+def _inline(args: Mapping[str, Any]) -> dict[str, Any]:
+    return _with_name(_mapping(args["slice_spec"], "slice_spec"), args["slice"], "-e slice")
+
+
+def _from_file(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    # The name is checked before it becomes part of a path.
+    name = _name(args)
+    if folder is None:
+        raise SpecError("slices_dir is not set, and the inventory has no folder that it could be beside")
+    path = folder / f"{name}.yml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"slice {name}: there is no spec {path}{_others(folder)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"slice {name}: {path} can't be read: {error}") from None
+    return _with_name(_mapping(text, str(path)), name, "the file's name")
+
+
+def _others(folder: Path) -> str:
+    names = sorted(path.stem for path in folder.glob("*.yml"))
+    return f" (there are: {', '.join(names)})" if names else ""
+
+
+def _mapping(value: object, label: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SpecError(f"{label} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{label} must be a mapping with the keys of a spec, not {type(value).__name__}")
+    return dict(value)
+
+
+def _with_name(spec: dict[str, Any], name: object, source: str) -> dict[str, Any]:
+    if not name:
+        if not spec.get("name"):
+            raise SpecError("slice_spec: the name is missing")
+        return spec
+    check_name(name, "slice")
+    if spec.get("name") not in (None, name):
+        raise SpecError(f'the spec\'s name "{spec["name"]}" differs from {source} "{name}"')
+    return {**spec, "name": name}
+
+
+def _slices_dir(args: Mapping[str, Any], variables: Mapping[str, Any]) -> Path | None:
+    """``slices_dir``, else ``slices`` beside the inventory that the network node comes from."""
+    if args["slices_dir"]:
+        return Path(args["slices_dir"])
+    node = variables["hostvars"][variables["groups"]["network_node"][0]]
+    folder = node.get("inventory_dir")
+    return Path(folder) / "slices" if folder else None
+
+
+def _owner(variables: Mapping[str, Any]) -> str:
+    """The AWX user, else the login name."""
+    return str(variables.get("awx_user_name") or variables.get("tower_user_name") or getpass.getuser())

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: slice_planner
+short_description: Plan a slice, its VLANs, addresses and workers
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - Computes everything that a slice gets, such as its VLAN pool, link VLANs, subnets, addresses, MACs, VNC ports and the worker of each VM.
+  - A pure function of its arguments. It reads and writes nothing; equal arguments give an equal plan.
+  - What O(registry) holds of a slice with the same name keeps its numbers. Only what is new gets new ones.
+options:
+  _terms:
+    description: The specs to plan, each against the same registry. See C(ansible-doc -t role cloudrepo.slices.slice) for the keys.
+    required: true
+    type: list
+    elements: dict
+  owner:
+    description: Owner of a slice whose spec and registry name none.
+    type: str
+    required: true
+  flavors:
+    description: The flavors, as in the role's option C(slices_flavors). Of two with one name the later counts.
+    type: list
+    elements: dict
+    required: true
+  workers:
+    description:
+      - The workers in the order of the inventory. Each has C(name), C(address), C(cores), C(memory_mb), C(disk_mb), and C(images) (virtual
+        size in bytes of each cached base image).
+      - A worker with a C(problem), for example C(is unreachable), gets no new VMs.
+    type: list
+    elements: dict
+    required: true
+  network_node:
+    description: The network node's C(name), C(address) and C(problem).
+    type: dict
+    required: true
+  registry:
+    description: The registry, as M(cloudrepo.slices.slice_registry) reads it.
+    type: dict
+    required: true
+  images:
+    description: Virtual size in bytes of each base image on the controller.
+    type: dict
+    default: {}
+  image_dir:
+    description: The controller's folder of base images; for error messages.
+    type: str
+    default: /tmp/vm_images
+  placement:
+    description: The placement policy.
+    type: str
+    choices: [round_robin, packed, balanced]
+    default: round_robin
+  overcommit:
+    description: How many times over C(cores), C(memory) and C(disk) of a worker may be promised.
+    type: dict
+    default: {}
+  quota:
+    description: How many VMs an owner may have.
+    type: int
+    default: 10
+  quotas:
+    description: Quotas of single owners, by name.
+    type: dict
+    default: {}
+  internet_vlan:
+    description: The VLAN of all internet interfaces.
+    type: int
+    default: 400
+  internet_subnet:
+    description: The network of all internet interfaces.
+    type: str
+    default: 10.60.7.0/24
+  reserved_vlans:
+    description: VLANs that no pool may contain.
+    type: list
+    elements: int
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: What would this slice get?
+  ansible.builtin.debug:
+    msg: "{{ lookup('cloudrepo.slices.slice_planner', spec, owner='alice', flavors=flavors, workers=workers,
+      network_node=network_node, registry=snapshot.registry, images=images) }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - One plan for each spec. C(slice) is the record for the registry; C(hosts) has what each host must realize, by inventory name.
+    - C(changed) says whether the record differs from the registry's. C(revision), C(next_id) and C(last_worker) go to the registry with it.
+    - C(warnings) names the workers that were left out.
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import Cluster, Settings, plan
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
+    parse_flavors,
+    parse_spec,
+    parse_subnet,
+)
+
+
+class LookupModule(LookupBase):
+    """Options in, plans out."""
+
+    def run(
+        self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            flavors = parse_flavors(self.get_option("flavors"))
+            settings = self._settings()
+            return [
+                plan(
+                    parse_spec(term),
+                    self.get_option("owner"),
+                    flavors,
+                    self._cluster(),
+                    self.get_option("registry"),
+                    settings,
+                )
+                for term in terms
+            ]
+        except SpecError as error:
+            raise AnsibleLookupError(str(error)) from error
+
+    def _settings(self) -> Settings:
+        overcommit = {**Room(4.0, 1.0, 1.0)._asdict(), **_renamed(self.get_option("overcommit"))}
+        return Settings(
+            internet_vlan=self.get_option("internet_vlan"),
+            internet_subnet=str(parse_subnet(self.get_option("internet_subnet"), "slices_internet_subnet")),
+            reserved_vlans=tuple(self.get_option("reserved_vlans")),
+            quota=self.get_option("quota"),
+            quotas={owner: int(quota) for owner, quota in self.get_option("quotas").items()},
+            overcommit=Room(**overcommit),
+            placement=self.get_option("placement"),
+            image_dir=self.get_option("image_dir"),
+        )
+
+    def _cluster(self) -> Cluster:
+        return Cluster(
+            workers=[_worker(worker) for worker in self.get_option("workers")],
+            network_node=_worker(self.get_option("network_node")),
+            images=self.get_option("images"),
+        )
+
+
+def _renamed(overcommit: Mapping[str, Any]) -> dict[str, float]:
+    fields = {"cores": "cores", "memory": "memory_mb", "disk": "disk_mb"}
+    for key, value in overcommit.items():
+        if key not in fields:
+            raise SpecError(f'slices_overcommit: unknown key "{key}" (known are {", ".join(fields)})')
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise SpecError(f"slices_overcommit: {key} must be a number above 0, not {value!r}")
+    return {fields[key]: float(value) for key, value in overcommit.items()}
+
+
+def _worker(host: Mapping[str, Any]) -> Worker:
+    return Worker(
+        name=host["name"],
+        address=host["address"],
+        problem=host.get("problem", ""),
+        room=Room(host.get("cores", 0), host.get("memory_mb", 0), host.get("disk_mb", 0)),
+        images=host.get("images", {}),
+    )

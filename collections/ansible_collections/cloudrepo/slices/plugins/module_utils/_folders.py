@@ -1,0 +1,88 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Folders that belong to one slice or one cache: locked while they are changed, files in them replaced whole."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from contextlib import contextmanager
+from typing import Iterator
+
+# A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
+_PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
+
+
+def part_path(path: str) -> str:
+    """A name in the folder of ``path`` that nobody else uses, for what will be renamed to ``path``."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, ".%s.%s.part" % (name, secrets.token_hex(8)))
+
+
+def write_whole(path: str, text: str, mode: int) -> None:
+    """Replace the file at ``path``: a reader sees the old text or the new, and so does a host after a crash."""
+    part = part_path(path)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(part, path)
+    except BaseException:
+        remove_file(part)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(folder: str) -> None:
+    """Make the renames in ``folder`` survive a crash."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+@contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Hold ``folder`` alone; it is made if it is missing. The lock is on the folder itself and leaves no file."""
+    while True:
+        os.makedirs(folder, 0o755, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(folder, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(folder: str, descriptor: int) -> bool:
+    """Whether the folder that we have locked is still there: its last holder may have removed it."""
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def tidy(folder: str) -> None:
+    """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
+    for name in os.listdir(folder):
+        if _PART.fullmatch(name):
+            remove_file(os.path.join(folder, name))
+    if not os.listdir(folder):
+        os.rmdir(folder)

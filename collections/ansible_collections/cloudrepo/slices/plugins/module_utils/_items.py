@@ -1,0 +1,63 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lists of named items in a module's options: errors that name the item, and work on several at a time."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
+
+
+class ItemError(Exception):
+    """Something is wrong with one item; the message names it."""
+
+
+def label(option: str, index: int, name: object) -> str:
+    """How errors call an item: ``vms[17] "web-17"``."""
+    return '%s[%d] "%s"' % (option, index, name)
+
+
+def labels(option: str, items: Sequence[Mapping[str, Any]]) -> Dict[str, str]:
+    """The label of each item by name, in the list's order.
+
+    Raises:
+        ItemError: a name is not one, or stands there twice.
+    """
+    found: Dict[str, str] = {}
+    for index, item in enumerate(items):
+        name = item["name"]
+        if not is_name(name):
+            raise ItemError("%s: the name must be %s" % (label(option, index, name), NAME_RULE))
+        if name in found:
+            raise ItemError("%s: the name is used by %s already" % (label(option, index, name), found[name]))
+        found[name] = label(option, index, name)
+    return found
+
+
+def run_each(
+    job: Callable[[str], None], names: Iterable[str], errors: Tuple[Type[Exception], ...]
+) -> Dict[str, str]:
+    """Run ``job`` for every name, as many at a time as there are cores, and return the messages of those that failed.
+
+    Args:
+        job: what is done for one name.
+        names: for whom.
+        errors: the exceptions that mean this one failed; any other is a defect and is raised.
+    """
+
+    def attempt(name: str) -> Optional[str]:
+        try:
+            job(name)
+        except errors as error:
+            return str(error)
+        return None
+
+    todo: List[str] = list(names)
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        messages = list(pool.map(attempt, todo))
+    return {name: message for name, message in zip(todo, messages) if message is not None}

@@ -1,0 +1,251 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The slices' disks: ``<base_dir>/<slice>/<name>_img.qcow2``, each an overlay on a base image in ``base_dir``."""
+
+from __future__ import annotations
+
+import math
+import os
+import pwd
+import stat
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels, run_each
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import QCOW2, Header, HeaderError, read_header
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu_img import (
+    create_argv,
+    info_argv,
+    is_locked,
+    resize_argv,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import (
+    CREATE,
+    DELETE,
+    Action,
+    State,
+    reconcile,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
+
+SUFFIX = "_img.qcow2"
+MODE = 0o600
+
+_MIB = 2**20
+_GIB = 2**30
+
+
+class Overlay(NamedTuple):
+    """A disk that is wanted. ``size`` is in bytes, ``label`` is how errors call it."""
+
+    label: str
+    name: str
+    image: str
+    size: int
+
+
+def parse(items: Sequence[Mapping[str, Any]]) -> List[Overlay]:
+    """The ``overlays`` option, checked as far as that goes without looking at any file."""
+    overlays = []
+    for item, name in zip(items, labels("overlays", items).items()):
+        if not is_file_name(item["image"]) or item["image"].endswith(".json"):
+            raise ItemError('%s: "%s" is not the file name of an image' % (name[1], item["image"]))
+        if not 0 < item["size_gb"] < math.inf:
+            raise ItemError("%s: size_gb must be more than 0, not %g" % (name[1], item["size_gb"]))
+        overlays.append(Overlay(name[1], name[0], item["image"], size_in_bytes(item["size_gb"])))
+    return overlays
+
+
+def size_in_bytes(size_gb: float) -> int:
+    """GiB as bytes, rounded up to whole MiB."""
+    return math.ceil(size_gb * 1024) * _MIB
+
+
+def readable(size: int) -> str:
+    """A number of bytes as an error message says it."""
+    return "%.6g GiB" % (size / _GIB)
+
+
+def check_size(overlay: Overlay, header: Header) -> None:
+    """Refuse a disk that would cut its base image off."""
+    if overlay.size < header.virtual_size:
+        raise ItemError(
+            "%s: the disk's size %s is smaller than its base image %s, which has %s"
+            % (overlay.label, readable(overlay.size), overlay.image, readable(header.virtual_size))
+        )
+
+
+def image_users(overlays: Sequence[Overlay]) -> Dict[str, str]:
+    """The label of the first overlay that needs each image, by image."""
+    users: Dict[str, str] = {}
+    for overlay in overlays:
+        users.setdefault(overlay.image, overlay.label)
+    return users
+
+
+def scan(folder: str) -> Dict[str, Dict[str, Any]]:
+    """The overlays in a slice's folder, by name: one look at the folder and at each header, no process."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for entry in entries:
+        name = entry.name[: -len(SUFFIX)]
+        if entry.name.endswith(SUFFIX) and is_name(name) and entry.is_file(follow_symlinks=False):
+            found[name] = _state(entry.path, entry.stat(follow_symlinks=False))
+    return found
+
+
+def _state(path: str, status: os.stat_result) -> Dict[str, Any]:
+    try:
+        header = read_header(path)
+    except HeaderError:
+        header = Header("", 0, False, False)
+    base_dir = os.path.dirname(os.path.dirname(path))
+    folder, image = os.path.split(header.backing_file)
+    return {
+        "image": image if folder == base_dir else header.backing_file,
+        "size": header.virtual_size if header.format == QCOW2 else None,
+        "owner": _user_name(status.st_uid),
+        "mode": "%04o" % stat.S_IMODE(status.st_mode),
+    }
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def plan(
+    overlays: Sequence[Overlay],
+    have: Mapping[str, State],
+    owner: str,
+    purge: bool,
+    in_use: Callable[[str], bool],
+) -> Tuple[List[Action], List[str]]:
+    """The actions that make ``overlays`` out of ``have``, and what has to wait until a VM is off.
+
+    Args:
+        overlays: the wanted disks.
+        have: the disks that exist, from scan().
+        owner: the user whose disks they are to be.
+        purge: whether other disks of the slice are deleted.
+        in_use: tells whether the disk of that name is in use; asked only about one that is to grow.
+
+    Raises:
+        ItemError: a disk would have to be overwritten or cut off.
+    """
+    want: Dict[str, State] = {}
+    pending = []
+    for overlay in overlays:
+        size = overlay.size
+        existing = have.get(overlay.name)
+        if existing is not None:
+            _check_existing(overlay, existing)
+            if size > existing["size"] and in_use(overlay.name):
+                pending.append(waits(overlay.name, existing["size"], size))
+                size = existing["size"]
+        want[overlay.name] = {"image": overlay.image, "size": size, "owner": owner, "mode": "%04o" % MODE}
+    return reconcile(want, have, purge), pending
+
+
+def waits(name: str, before: int, after: int) -> str:
+    """The message about a disk that can't grow now."""
+    return "overlay %s: size %s -> %s needs its VM to be off" % (name, readable(before), readable(after))
+
+
+def _check_existing(overlay: Overlay, existing: State) -> None:
+    if existing["size"] is None:
+        raise ItemError("%s: the disk exists and is not a qcow2 image" % overlay.label)
+    if existing["image"] != overlay.image:
+        raise ItemError(
+            "%s: the disk exists and is based on %s, not on %s; it is never overwritten"
+            % (overlay.label, existing["image"] or "no image", overlay.image)
+        )
+    if overlay.size < existing["size"]:
+        raise ItemError(
+            "%s: the disk has %s and can't shrink to %s"
+            % (overlay.label, readable(existing["size"]), readable(overlay.size))
+        )
+
+
+def is_in_use(folder: str, name: str) -> bool:
+    """Whether a running QEMU has the disk open: QEMU's own lock on the image tells."""
+    try:
+        run(info_argv(os.path.join(folder, name + SUFFIX)))
+    except CommandError as error:
+        if is_locked(error.stderr):
+            return True
+        raise
+    return False
+
+
+class Applied(NamedTuple):
+    """The messages of the actions that failed, and of those that turned out to have to wait, by name."""
+
+    errors: Dict[str, str]
+    pending: Dict[str, str]
+
+
+def apply(folder: str, actions: Sequence[Action], bases: Mapping[str, Header], owner: str) -> Applied:
+    """Carry the actions out in a folder that the caller holds, as many at a time as there are cores.
+
+    Args:
+        folder: the slice's folder.
+        actions: what plan() found.
+        bases: the headers of the base images, by image.
+        owner: the user whose disks they are.
+    """
+    by_name = {action.name: action for action in actions}
+    pending: Dict[str, str] = {}
+
+    def change(name: str) -> None:
+        action = by_name[name]
+        path = os.path.join(folder, name + SUFFIX)
+        if action.kind == DELETE:
+            os.unlink(path)
+        elif action.kind == CREATE:
+            _create(path, action, bases, owner)
+        else:
+            _modify(path, action, owner, pending)
+
+    return Applied(run_each(change, by_name, (CommandError, OSError)), pending)
+
+
+def _create(path: str, action: Action, bases: Mapping[str, Header], owner: str) -> None:
+    after = action.after or {}
+    part = part_path(path)
+    base = os.path.join(os.path.dirname(os.path.dirname(path)), after["image"])
+    try:
+        run(create_argv(part, after["size"], base, bases[after["image"]].format))
+        _give_to(part, owner)
+        os.link(part, path)  # Unlike a rename it fails where something is.
+    finally:
+        remove_file(part)
+    sync_folder(os.path.dirname(path))
+
+
+def _modify(path: str, action: Action, owner: str, pending: Dict[str, str]) -> None:
+    before, after = action.before or {}, action.after or {}
+    _give_to(path, owner)
+    if after["size"] != before["size"]:
+        try:
+            run(resize_argv(path, after["size"]))
+        except CommandError as error:
+            if not is_locked(error.stderr):
+                raise
+            # A VM was started since the plan was made.
+            pending[action.name] = waits(action.name, before["size"], after["size"])
+
+
+def _give_to(path: str, owner: str) -> None:
+    user = pwd.getpwnam(owner)
+    os.chmod(path, MODE)
+    if os.stat(path).st_uid != user.pw_uid:
+        os.chown(path, user.pw_uid, user.pw_gid)

@@ -1,0 +1,557 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The registry of slices: which numbers are given out, to whom, and how each slice is doing.
+
+The first part knows slice records and portable SQL; only the second knows SQLite's files, locks and pragmas.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ._names import NAME_RULE, is_interface_name, is_name
+
+Record = Mapping[str, Any]
+
+SCHEMA_VERSION = 1
+FIRST_ID = 1000
+BUSY_SECONDS = 30.0
+
+DESIGN = "design"
+DEPLOYING = "deploying"
+RUNNING = "running"
+DELETING = "deleting"
+FAILED = "failed"
+
+_SCHEMA = (
+    """CREATE TABLE meta (
+        id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+        schema_version INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        next_id INTEGER NOT NULL,
+        last_worker TEXT NOT NULL
+    )""",
+    """CREATE TABLE slices (
+        id INTEGER NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('design', 'deploying', 'running', 'deleting', 'failed')),
+        reason TEXT NOT NULL,
+        pool_first INTEGER NOT NULL,
+        pool_size INTEGER NOT NULL,
+        internet_server TEXT
+    )""",
+    """CREATE TABLE vlans (
+        vlan INTEGER NOT NULL PRIMARY KEY CHECK (vlan BETWEEN 1 AND 4094),
+        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
+        UNIQUE (slice_id, vlan)
+    )""",
+    """CREATE TABLE addresses (
+        vlan INTEGER NOT NULL,
+        address TEXT NOT NULL,
+        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
+        PRIMARY KEY (vlan, address)
+    )""",
+    """CREATE TABLE vms (
+        id INTEGER NOT NULL PRIMARY KEY,
+        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        flavor TEXT NOT NULL,
+        cores INTEGER NOT NULL,
+        memory_mb INTEGER NOT NULL,
+        disk_gb REAL NOT NULL,
+        image TEXT NOT NULL,
+        worker TEXT NOT NULL,
+        worker_address TEXT NOT NULL,
+        vnc_port INTEGER NOT NULL UNIQUE,
+        retired INTEGER NOT NULL,
+        UNIQUE (slice_id, name)
+    )""",
+    """CREATE TABLE interfaces (
+        vm_id INTEGER NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        mac TEXT NOT NULL UNIQUE,
+        tap TEXT NOT NULL UNIQUE,
+        vlan INTEGER,
+        link INTEGER,
+        address TEXT,
+        default_route INTEGER NOT NULL,
+        PRIMARY KEY (vm_id, name)
+    )""",
+    """CREATE TABLE links (
+        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        vlan INTEGER NOT NULL UNIQUE,
+        subnet TEXT,
+        gateway INTEGER NOT NULL,
+        dhcp INTEGER NOT NULL,
+        server_address TEXT,
+        port_security INTEGER NOT NULL,
+        PRIMARY KEY (slice_id, number),
+        FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
+    )""",
+    """CREATE TABLE endpoints (
+        slice_id INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        vm TEXT NOT NULL,
+        interface TEXT NOT NULL,
+        PRIMARY KEY (slice_id, number, position),
+        FOREIGN KEY (slice_id, number) REFERENCES links (slice_id, number) ON DELETE CASCADE
+    )""",
+)
+
+# A record's fields that are columns of the same name; the rest of each table says where the row belongs.
+_SLICE = ("id", "name", "owner", "status", "reason")
+_SLICE_COLUMNS = (*_SLICE, "pool_first", "pool_size", "internet_server")
+_VM = (
+    "id",
+    "name",
+    "flavor",
+    "cores",
+    "memory_mb",
+    "disk_gb",
+    "image",
+    "worker",
+    "worker_address",
+    "vnc_port",
+    "retired",
+)
+_INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
+_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address", "port_security")
+_ENDPOINT = ("vm", "interface")
+_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp", "port_security"))
+
+# What is unique over the whole registry, and how to ask which slice holds it.
+_HOLDER = {
+    "name": "SELECT id, name FROM slices WHERE name = ?",
+    "slice ID": "SELECT id, name FROM slices WHERE id = ?",
+    "VM ID": "SELECT s.id, s.name FROM slices s JOIN vms v ON v.slice_id = s.id WHERE v.id = ?",
+    "VLAN": "SELECT s.id, s.name FROM slices s JOIN vlans v ON v.slice_id = s.id WHERE v.vlan = ?",
+    "VNC port": "SELECT s.id, s.name FROM slices s JOIN vms v ON v.slice_id = s.id WHERE v.vnc_port = ?",
+    "MAC address": "SELECT s.id, s.name FROM slices s JOIN vms v ON v.slice_id = s.id"
+    " JOIN interfaces i ON i.vm_id = v.id WHERE i.mac = ?",
+    "TAP": "SELECT s.id, s.name FROM slices s JOIN vms v ON v.slice_id = s.id"
+    " JOIN interfaces i ON i.vm_id = v.id WHERE i.tap = ?",
+    "address": "SELECT s.id, s.name FROM slices s JOIN addresses a ON a.slice_id = s.id"
+    " WHERE a.vlan = ? AND a.address = ?",
+}
+
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+
+
+class RegistryError(Exception):
+    """The registry cannot be used, or refuses what it was asked to store."""
+
+
+class Change(NamedTuple):
+    """What became of one slice: its record before and after, None where there is none.
+
+    ``conflict`` says that nothing was written because the registry is no longer at the expected revision.
+    """
+
+    before: Optional[Record]
+    after: Optional[Record]
+    conflict: bool = False
+
+
+def read(connection: sqlite3.Connection) -> Dict[str, Any]:
+    """The whole registry, slices ordered by ID. Call it on a snapshot or inside a transaction."""
+    counters = ("revision", "next_id", "last_worker")
+    row = connection.execute("SELECT %s FROM meta" % ", ".join(counters)).fetchone()
+    return dict(zip(counters, row), slices=_records(connection))
+
+
+def reserve(
+    connection: sqlite3.Connection,
+    record: Record,
+    status: str,
+    revision: int,
+    next_id: int,
+    last_worker: str,
+) -> Change:
+    """Store ``record`` with ``status``, if the registry is still at ``revision``.
+
+    A record that is stored already is left alone, and one that is running stays so.
+
+    Raises:
+        RegistryError: the record is not sound, or claims what another slice holds.
+    """
+    _check(record)
+    wanted = dict(record, status=status, reason="")
+    try:
+        with _transaction(connection):
+            registry = read(connection)
+            stored = _find(registry, record["name"])
+            if registry["revision"] != revision:
+                return Change(stored, stored, conflict=True)
+            if stored is not None and stored["status"] in (RUNNING, status) and _same_design(stored, wanted):
+                return Change(stored, stored)
+            _delete(connection, wanted)
+            _insert_record(connection, wanted)
+            _refuse_used_ids(wanted, stored, registry["next_id"])
+            _advance(connection, max(registry["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
+            return Change(stored, _find(read(connection), record["name"]))
+    except sqlite3.IntegrityError as error:
+        reason = _holder(connection, record) or error
+        raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
+
+
+def set_status(connection: sqlite3.Connection, name: str, status: str, reason: str) -> Change:
+    """Set a slice's status and the reason for it; once it is running, its retired VMs are gone.
+
+    Raises:
+        RegistryError: there is no such slice. One that is to be deleted may be missing.
+    """
+    with _transaction(connection):
+        stored = _find(read(connection), name)
+        if stored is None:
+            if status == DELETING:
+                return Change(None, None)
+            raise RegistryError("slice %s is not in the registry" % name)
+        wanted = dict(stored, status=status, reason=reason)
+        if status == RUNNING:
+            wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
+        if wanted != stored:
+            _delete(connection, stored)
+            _insert_record(connection, wanted)
+            _advance(connection)
+        return Change(stored, wanted)
+
+
+def remove(connection: sqlite3.Connection, name: str) -> Change:
+    """Remove a slice and everything it holds."""
+    with _transaction(connection):
+        stored = _find(read(connection), name)
+        if stored is not None:
+            _delete(connection, stored)
+            _advance(connection)
+        return Change(stored, None)
+
+
+def _find(registry: Mapping[str, Any], name: str) -> Optional[Dict[str, Any]]:
+    return next((record for record in registry["slices"] if record["name"] == name), None)
+
+
+def _same_design(one: Record, other: Record) -> bool:
+    """Whether two records differ in nothing but their status and its reason."""
+    return dict(one, status="", reason="") == dict(other, status="", reason="")
+
+
+def _ids(record: Record) -> List[int]:
+    return [record["id"]] + [vm["id"] for vm in record["vms"]]
+
+
+def _pool(record: Record) -> range:
+    return range(record["vlan_pool"]["first"], record["vlan_pool"]["first"] + record["vlan_pool"]["size"])
+
+
+def _interfaces(record: Record) -> List[Mapping[str, Any]]:
+    return [interface for vm in record["vms"] for interface in vm["interfaces"]]
+
+
+def _addresses(record: Record) -> List[Tuple[int, str]]:
+    """Every (VLAN, address) that the slice uses, its servers' own among them."""
+    used = [(interface["vlan"], interface["address"]) for interface in _interfaces(record)]
+    used += [(link["vlan"], link["server_address"]) for link in record["links"]]
+    # A connected interface that is on no link is on the internet VLAN.
+    internet = {interface["vlan"] for interface in _interfaces(record) if interface["link"] is None} - {None}
+    used += [(vlan, record["internet"]["server_address"]) for vlan in internet if record["internet"]]
+    return [(vlan, address.split("/")[0]) for vlan, address in used if None not in (vlan, address)]
+
+
+def _claims(record: Record) -> List[Tuple[str, Tuple[Any, ...]]]:
+    """Everything the record wants for itself alone: its kind and its value, as ``_HOLDER`` asks for it."""
+    return [
+        ("name", (record["name"],)),
+        ("slice ID", (record["id"],)),
+        *(("VM ID", (vm["id"],)) for vm in record["vms"]),
+        *(("VLAN", (vlan,)) for vlan in _pool(record)),
+        *(("VNC port", (vm["vnc_port"],)) for vm in record["vms"]),
+        *(("MAC address", (interface["mac"],)) for interface in _interfaces(record)),
+        *(("TAP", (interface["tap"],)) for interface in _interfaces(record)),
+        *(("address", pair) for pair in _addresses(record)),
+    ]
+
+
+def _say(kind: str, value: Tuple[Any, ...]) -> str:
+    """A claim in words: ``VLAN 100``, ``address 10.60.7.10 on VLAN 400``."""
+    if kind == "address":
+        return "address %s on VLAN %s" % (value[1], value[0])
+    return "%s %s" % (kind, value[0])
+
+
+def _check(record: Record) -> None:
+    """Refuse a record that is wrong in itself, whatever else the registry holds."""
+    problem = next(_problems(record), None)
+    if problem is not None:
+        raise RegistryError("slice %s: %s" % (record["name"], problem))
+
+
+def _problems(record: Record) -> Iterator[str]:
+    if not is_name(record["name"]):
+        yield "a slice's name has " + NAME_RULE
+    for index, vm in enumerate(record["vms"]):
+        where = 'vms[%d] "%s"' % (index, vm["name"])
+        if not is_name(vm["name"]):
+            yield "%s: a VM's name has %s" % (where, NAME_RULE)
+        for interface in vm["interfaces"]:
+            if not is_interface_name(interface["name"]):
+                yield "%s: %r is not an interface's name" % (where, interface["name"])
+            if not is_interface_name(interface["tap"]):
+                yield "%s: %r is not a TAP's name" % (where, interface["tap"])
+            if not _MAC.fullmatch(interface["mac"]):
+                yield "%s: %r is not a MAC address in lower case" % (where, interface["mac"])
+        for name in _twice(interface["name"] for interface in vm["interfaces"]):
+            yield "%s: interface %s twice" % (where, name)
+    for link in record["links"]:
+        if link["vlan"] not in _pool(record):
+            yield "link %s: VLAN %s is not in the slice's own pool" % (link["number"], link["vlan"])
+    claims = _claims(record)
+    claims += [("VM name", (vm["name"],)) for vm in record["vms"]]
+    claims += [("ID", (number,)) for number in _ids(record)]
+    claims += [("link number", (link["number"],)) for link in record["links"]]
+    claims += [("link VLAN", (link["vlan"],)) for link in record["links"]]
+    yield from ("%s twice" % _say(*claim) for claim in _twice(claims))
+
+
+def _twice(values: Iterable[Any]) -> List[Any]:
+    """The values that occur more than once."""
+    seen: Dict[Any, int] = defaultdict(int)
+    for value in values:
+        seen[value] += 1
+    return [value for value, count in seen.items() if count > 1]
+
+
+def _refuse_used_ids(record: Record, stored: Optional[Record], next_id: int) -> None:
+    """An ID below the counter has been given out before: only the slice that has it may keep it."""
+    for number in set(_ids(record)) - set(_ids(stored) if stored else ()):
+        if number < next_id:
+            raise RegistryError(
+                "slice %s: ID %d was given out before, the next is %d" % (record["name"], number, next_id)
+            )
+
+
+def _holder(connection: sqlite3.Connection, record: Record) -> Optional[str]:
+    """Which other slice holds something that the record claims, in words."""
+    own = (record["id"], record["name"])
+    for kind, value in _claims(record):
+        for holder in connection.execute(_HOLDER[kind], value):
+            if holder != own:
+                held_by = "ID %d" % holder[0] if kind == "name" else "slice %s" % holder[1]
+                return "%s is already held by %s" % (_say(kind, value), held_by)
+    return None
+
+
+def _advance(
+    connection: sqlite3.Connection,
+    next_id: Optional[int] = None,
+    last_worker: Optional[str] = None,
+) -> None:
+    """Count the revision up, and move the counters that are given."""
+    connection.execute(
+        "UPDATE meta SET revision = revision + 1,"
+        " next_id = COALESCE(?, next_id), last_worker = COALESCE(?, last_worker)",
+        (next_id, last_worker),
+    )
+
+
+def _delete(connection: sqlite3.Connection, record: Record) -> None:
+    """Delete a slice's own rows: those of the same ID under another name are another slice's."""
+    connection.execute("DELETE FROM slices WHERE id = ? AND name = ?", (record["id"], record["name"]))
+
+
+def _insert_record(connection: sqlite3.Connection, record: Record) -> None:
+    key = (record["id"],)
+    pool, internet = record["vlan_pool"], record["internet"]
+    server = internet["server_address"] if internet else None
+    row = (*_values(record, _SLICE), pool["first"], pool["size"], server)
+    _insert(connection, "slices", _SLICE_COLUMNS, [row])
+    _insert(connection, "vlans", ("slice_id", "vlan"), [(*key, vlan) for vlan in _pool(record)])
+    addresses = [(*key, *pair) for pair in _addresses(record)]
+    _insert(connection, "addresses", ("slice_id", "vlan", "address"), addresses)
+    _insert_list(connection, "vms", ("slice_id",), _VM, [(key, record["vms"])])
+    interfaces = [((vm["id"],), vm["interfaces"]) for vm in record["vms"]]
+    _insert_list(connection, "interfaces", ("vm_id",), _INTERFACE, interfaces)
+    _insert_list(connection, "links", ("slice_id",), _LINK, [(key, record["links"])])
+    endpoints = [((*key, link["number"]), link["endpoints"]) for link in record["links"]]
+    _insert_list(connection, "endpoints", ("slice_id", "number"), _ENDPOINT, endpoints)
+
+
+def _insert_list(
+    connection: sqlite3.Connection,
+    table: str,
+    parent: Sequence[str],
+    fields: Sequence[str],
+    lists: Sequence[Tuple[Tuple[Any, ...], Sequence[Mapping[str, Any]]]],
+) -> None:
+    """Insert lists of items, each list under its parent's key, keeping their order."""
+    rows = [(*key, place, *_values(item, fields)) for key, items in lists for place, item in enumerate(items)]
+    _insert(connection, table, (*parent, "position", *fields), rows)
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Tuple[Any, ...]]
+) -> None:
+    statement = "INSERT INTO %s (%s) VALUES (%s)" % (table, ", ".join(columns), ", ".join("?" * len(columns)))
+    connection.executemany(statement, rows)
+
+
+def _values(item: Mapping[str, Any], fields: Sequence[str]) -> List[Any]:
+    return [int(item[field]) if field in _FLAGS else item[field] for field in fields]
+
+
+def _records(connection: sqlite3.Connection) -> List[Dict[str, Any]]:
+    vms = _lists(connection, "vms", ("slice_id",), _VM)
+    interfaces = _lists(connection, "interfaces", ("vm_id",), _INTERFACE)
+    links = _lists(connection, "links", ("slice_id",), _LINK)
+    endpoints = _lists(connection, "endpoints", ("slice_id", "number"), _ENDPOINT)
+    records = []
+    statement = "SELECT %s FROM slices ORDER BY id" % ", ".join(_SLICE_COLUMNS)
+    for row in connection.execute(statement):
+        record, (first, size, server) = _item(_SLICE, row), row[len(_SLICE) :]
+        key = record["id"]
+        record["vlan_pool"] = {"first": first, "size": size}
+        record["vms"] = [dict(vm, interfaces=interfaces[(vm["id"],)]) for vm in vms[(key,)]]
+        record["links"] = [dict(link, endpoints=endpoints[(key, link["number"])]) for link in links[(key,)]]
+        record["internet"] = None if server is None else {"server_address": server}
+        records.append(record)
+    return records
+
+
+def _lists(
+    connection: sqlite3.Connection, table: str, parent: Sequence[str], fields: Sequence[str]
+) -> Dict[Tuple[Any, ...], List[Dict[str, Any]]]:
+    """A table's items by their parent's key, in their order."""
+    lists: Dict[Tuple[Any, ...], List[Dict[str, Any]]] = defaultdict(list)
+    statement = "SELECT %s FROM %s ORDER BY position" % (", ".join((*parent, *fields)), table)
+    for row in connection.execute(statement):
+        lists[row[: len(parent)]].append(_item(fields, row[len(parent) :]))
+    return lists
+
+
+def _item(fields: Sequence[str], row: Sequence[Any]) -> Dict[str, Any]:
+    return {field: _value(field, value) for field, value in zip(fields, row)}
+
+
+def _value(field: str, value: Any) -> Any:
+    """A column's value as the record has it: flags are booleans, whole numbers have no decimals."""
+    if field in _FLAGS:
+        return bool(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+# From here on: SQLite.
+
+
+@contextmanager
+def opened(path: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+    """The registry at ``path``, created if need be; or, not to ``write``, a copy of it in memory.
+
+    Args:
+        path: the registry's file; a copy of a missing one is an empty registry.
+        write: whether what is changed is to last.
+        timeout: seconds to wait for another run that holds the registry.
+
+    Raises:
+        RegistryError: it is locked, is no registry, or belongs to a newer version.
+    """
+    try:
+        connection = _open(path, timeout) if write else _copy(path, timeout)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise RegistryError(_explain(path, timeout, error)) from error
+    except OSError as error:
+        raise RegistryError("registry %s: %s" % (path, error.strerror)) from error
+
+
+def _explain(path: str, timeout: float, error: sqlite3.DatabaseError) -> str:
+    if "is locked" in str(error):
+        return "registry %s is locked: another run has held it for %g seconds" % (path, timeout)
+    if "not a database" in str(error):
+        return "%s is not a registry" % path
+    return "registry %s: %s" % (path, error)
+
+
+def _open(path: str, timeout: float) -> sqlite3.Connection:
+    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+    # SQLite would create it readable by all; its journal takes over the mode found here.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = _connect(path, timeout)
+    with _transaction(connection):
+        _prepare(connection, path)
+    return connection
+
+
+def _copy(path: str, timeout: float) -> sqlite3.Connection:
+    copy = _connect(":memory:", timeout)
+    if os.path.exists(path):
+        source = _connect(path, timeout)
+        try:
+            # Only this waits for a lock no longer than the timeout: backup() waits for ever.
+            source.execute("BEGIN")
+            source.execute("SELECT COUNT(*) FROM sqlite_master")
+            source.backup(copy)
+        finally:
+            source.close()
+    _prepare(copy, path)
+    return copy
+
+
+def _connect(path: str, timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Give an empty database its tables; refuse one that is not ours or of a newer version."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO meta (id, schema_version, revision, next_id, last_worker) VALUES (1, ?, 0, ?, '')",
+            (SCHEMA_VERSION, FIRST_ID),
+        )
+        return
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(meta)")}
+    if "schema_version" not in columns:
+        raise RegistryError("%s is not a registry" % path)
+    (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if version > SCHEMA_VERSION:
+        raise RegistryError(
+            "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"
+            % (path, version, SCHEMA_VERSION)
+        )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. The write lock is taken at once: nothing changes between reading and writing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite itself has rolled back after some errors, such as a full disk.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

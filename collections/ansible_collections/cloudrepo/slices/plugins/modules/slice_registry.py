@@ -1,0 +1,481 @@
+#!/usr/bin/python
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: slice_registry
+short_description: Read and change the registry of slices
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - The registry is the only state there is of slices.
+    It holds their designs, their status, and every number that was given out.
+  - One slice is changed in one transaction, or not at all.
+    That no VLAN, MAC address, VNC port, TAP or address is held twice is a constraint of the database.
+  - The registry is an SQLite file that only its owner can read.
+    A file that does not exist is an empty registry. It is created by the first reservation.
+attributes:
+  check_mode:
+    description: Predicts the result, constraints included, without writing anything.
+    support: full
+  diff_mode:
+    description: Shows the slice's record before and after.
+    support: full
+  idempotent:
+    description: What is stored already is not written again and does not count the revision up.
+    support: full
+options:
+  path:
+    description:
+      - The registry's file.
+      - Its folder is created with mode V(0700) if it is missing, the file with mode V(0600).
+    type: path
+    default: /var/lib/cloudrepo/registry.sqlite
+  state:
+    description:
+      - V(read) returns the whole registry.
+      - V(reserved) stores O(record), provided that the registry is still at O(revision).
+        A slice that is running, and whose record is unchanged, stays running.
+      - V(status) sets the status of O(slice). Once it is V(running), its retired VMs leave its record.
+        A slice that is not registered is an error, unless it is V(deleting).
+      - V(absent) removes O(slice) and frees everything it held, except its IDs, which are never used again.
+    type: str
+    choices: [read, reserved, status, absent]
+    default: read
+  slice:
+    description: The slice's name. Required for O(state=status) and O(state=absent).
+    type: str
+  status:
+    description:
+      - The status to set.
+      - It is V(design) or V(deploying) for O(state=reserved), and any but V(design) for O(state=status).
+      - Required for both.
+    type: str
+    choices: [design, deploying, running, deleting, failed]
+  reason:
+    description: Why the slice has this status. Used by O(state=status).
+    type: str
+    default: ""
+  revision:
+    description:
+      - The revision of the registry that O(record) was planned from.
+      - If the registry has moved on since, nothing is written and RV(conflict) is true, which is no failure.
+      - Required for O(state=reserved).
+    type: int
+  next_id:
+    description:
+      - The next free ID once O(record) is stored. The registry's own never goes down.
+      - Required for O(state=reserved).
+    type: int
+  last_worker:
+    description:
+      - The worker at which placement stopped.
+      - Required for O(state=reserved).
+    type: str
+  record:
+    description:
+      - The slice as it was planned.
+      - Required for O(state=reserved).
+    type: dict
+    suboptions:
+      id:
+        description: The slice's ID.
+        type: int
+        required: true
+      name:
+        description: The slice's name.
+        type: str
+        required: true
+      owner:
+        description: Whose quota it counts against.
+        type: str
+        required: true
+      status:
+        description: Accepted so that a record can be given back as it was returned. O(status) is what counts.
+        type: str
+      reason:
+        description: Accepted so that a record can be given back as it was returned. O(reason) is what counts.
+        type: str
+      vlan_pool:
+        description: The VLANs that are the slice's own.
+        type: dict
+        required: true
+        suboptions:
+          first:
+            description: The first VLAN.
+            type: int
+            required: true
+          size:
+            description: How many there are.
+            type: int
+            required: true
+      internet:
+        description: The slice's port on the internet VLAN. Left out where no VM has internet.
+        type: dict
+        suboptions:
+          server_address:
+            description: Address of the slice's DHCP and DNS server, with prefix length.
+            type: str
+            required: true
+      vms:
+        description: The virtual machines, in the spec's order.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          id:
+            description: The VM's ID.
+            type: int
+            required: true
+          name:
+            description: The VM's name.
+            type: str
+            required: true
+          flavor:
+            description: Name of its flavor.
+            type: str
+            required: true
+          cores:
+            description: Number of virtual CPUs.
+            type: int
+            required: true
+          memory_mb:
+            description: Memory in MiB.
+            type: int
+            required: true
+          disk_gb:
+            description: Size of the disk in GiB.
+            type: float
+            required: true
+          image:
+            description: File name of the base image.
+            type: str
+            required: true
+          worker:
+            description: Inventory name of its worker.
+            type: str
+            required: true
+          worker_address:
+            description: Address of its worker.
+            type: str
+            required: true
+          vnc_port:
+            description: TCP port of its VNC display.
+            type: int
+            required: true
+          retired:
+            description: Whether the VM is unwanted, and kept only until it is removed from its worker.
+            type: bool
+            required: true
+          interfaces:
+            description: Its network interfaces, in the guest's order.
+            type: list
+            elements: dict
+            required: true
+            suboptions:
+              name:
+                description: Name of the interface in the guest.
+                type: str
+                required: true
+              mac:
+                description: MAC address in lower case.
+                type: str
+                required: true
+              tap:
+                description: Name of its TAP on the worker.
+                type: str
+                required: true
+              vlan:
+                description: The VLAN that it is on. Left out if it is unconnected.
+                type: int
+              link:
+                description: Number of its link. Left out for management and unconnected interfaces.
+                type: int
+              address:
+                description: Its reserved address with prefix length, if it has one.
+                type: str
+              default_route:
+                description: Whether DHCP gives this interface the default route.
+                type: bool
+                required: true
+      links:
+        description: The links, in the spec's order.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          number:
+            description: The link's number in the slice.
+            type: int
+            required: true
+          name:
+            description: The link's name.
+            type: str
+            required: true
+          vlan:
+            description: Its VLAN, one of O(record.vlan_pool).
+            type: int
+            required: true
+          subnet:
+            description: Its subnet, if it has one.
+            type: str
+          gateway:
+            description: Whether the slice's network node routes for it.
+            type: bool
+            required: true
+          dhcp:
+            description: Whether addresses are given out on it.
+            type: bool
+            required: true
+          server_address:
+            description: Address of the slice's own port on it with prefix length, if it has one.
+            type: str
+          port_security:
+            description: Whether a port accepts only its own MAC and addresses.
+            type: bool
+            required: true
+          endpoints:
+            description: The interfaces that it joins.
+            type: list
+            elements: dict
+            required: true
+            suboptions:
+              vm:
+                description: Name of the VM.
+                type: str
+                required: true
+              interface:
+                description: Name of its interface.
+                type: str
+                required: true
+notes:
+  - If another run holds the registry for more than 30 seconds, the module fails and says that it is locked.
+  - A file that is no registry, or that a newer version of this collection wrote, is refused and left alone.
+seealso:
+  - module: cloudrepo.slices.slice_host_info
+"""
+
+EXAMPLES = r"""
+- name: Read the registry
+  cloudrepo.slices.slice_registry:
+    state: read
+  register: read
+
+- name: Reserve what was planned from it
+  cloudrepo.slices.slice_registry:
+    state: reserved
+    record: "{{ plan.slice }}"
+    status: deploying
+    revision: "{{ plan.revision }}"
+    next_id: "{{ plan.next_id }}"
+    last_worker: "{{ plan.last_worker }}"
+  register: reservation
+
+- name: Say that the slice runs
+  cloudrepo.slices.slice_registry:
+    state: status
+    slice: web
+    status: running
+
+- name: Say what went wrong
+  cloudrepo.slices.slice_registry:
+    state: status
+    slice: web
+    status: failed
+    reason: worker2 has no KVM
+
+- name: Forget the slice
+  cloudrepo.slices.slice_registry:
+    state: absent
+    slice: web
+"""
+
+RETURN = r"""
+registry:
+  description: The whole registry.
+  returned: O(state=read)
+  type: dict
+  contains:
+    revision:
+      description: Counts every change. A plan made from this registry is reserved with it.
+      type: int
+      sample: 7
+    next_id:
+      description: The next free ID.
+      type: int
+      sample: 1003
+    last_worker:
+      description: The worker at which placement stopped, empty before the first.
+      type: str
+      sample: worker2
+    slices:
+      description: The records of all slices ordered by ID, each as O(record) describes it.
+      type: list
+      elements: dict
+record:
+  description:
+    - The slice's record as it is stored, or would be.
+    - V(none) if it is not registered.
+  returned: O(state=reserved), O(state=status) or O(state=absent)
+  type: dict
+  sample:
+    id: 1000
+    name: web
+    owner: alice
+    status: design
+    reason: ""
+    vlan_pool: {first: 100, size: 20}
+    vms: []
+    links: []
+    internet:
+conflict:
+  description:
+    - Whether nothing was written because the registry is not at O(revision) any more.
+    - If so, plan again and retry.
+  returned: O(state=reserved)
+  type: bool
+  sample: false
+"""
+
+from typing import Any, Dict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
+
+
+def _needed(kind: str) -> Dict[str, Any]:
+    return {"type": kind, "required": True}
+
+
+def _items(options: Dict[str, Any]) -> Dict[str, Any]:
+    return {"type": "list", "elements": "dict", "required": True, "options": options}
+
+
+INTERFACE_SPEC = {
+    "name": _needed("str"),
+    "mac": _needed("str"),
+    "tap": _needed("str"),
+    "vlan": {"type": "int"},
+    "link": {"type": "int"},
+    "address": {"type": "str"},
+    "default_route": _needed("bool"),
+}
+
+VM_SPEC = {
+    "id": _needed("int"),
+    "name": _needed("str"),
+    "flavor": _needed("str"),
+    "cores": _needed("int"),
+    "memory_mb": _needed("int"),
+    "disk_gb": _needed("float"),
+    "image": _needed("str"),
+    "worker": _needed("str"),
+    "worker_address": _needed("str"),
+    "vnc_port": _needed("int"),
+    "retired": _needed("bool"),
+    "interfaces": _items(INTERFACE_SPEC),
+}
+
+LINK_SPEC = {
+    "number": _needed("int"),
+    "name": _needed("str"),
+    "vlan": _needed("int"),
+    "subnet": {"type": "str"},
+    "gateway": _needed("bool"),
+    "dhcp": _needed("bool"),
+    "server_address": {"type": "str"},
+    "port_security": _needed("bool"),
+    "endpoints": _items({"vm": _needed("str"), "interface": _needed("str")}),
+}
+
+POOL_SPEC = {"first": _needed("int"), "size": _needed("int")}
+
+RECORD_SPEC = {
+    "id": _needed("int"),
+    "name": _needed("str"),
+    "owner": _needed("str"),
+    "status": {"type": "str"},
+    "reason": {"type": "str"},
+    "vlan_pool": {"type": "dict", "required": True, "options": POOL_SPEC},
+    "internet": {"type": "dict", "options": {"server_address": _needed("str")}},
+    "vms": _items(VM_SPEC),
+    "links": _items(LINK_SPEC),
+}
+
+ARGUMENT_SPEC = {
+    "path": {"type": "path", "default": "/var/lib/cloudrepo/registry.sqlite"},
+    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent"], "default": "read"},
+    "slice": {"type": "str"},
+    "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
+    "reason": {"type": "str", "default": ""},
+    "revision": {"type": "int"},
+    "next_id": {"type": "int"},
+    "last_worker": {"type": "str"},
+    "record": {"type": "dict", "options": RECORD_SPEC},
+}
+
+REQUIRED_IF = [
+    ("state", "reserved", ("record", "status", "revision", "next_id", "last_worker")),
+    ("state", "status", ("slice", "status")),
+    ("state", "absent", ("slice",)),
+]
+
+
+def _check(params: Dict[str, Any]) -> None:
+    if params["slice"] is not None and not is_name(params["slice"]):
+        raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
+    if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
+        raise _registry.RegistryError(
+            "status: a reservation is design or deploying, not %s" % params["status"]
+        )
+    if params["state"] == "status" and params["status"] == _registry.DESIGN:
+        raise _registry.RegistryError("status: only a reservation sets design")
+
+
+def _change(params: Dict[str, Any], write: bool) -> _registry.Change:
+    """Do what is asked for, in the registry itself or, not to ``write``, in a copy of it."""
+    with _registry.opened(params["path"], write) as connection:
+        if params["state"] == "reserved":
+            arguments = (params[name] for name in ("record", "status", "revision", "next_id", "last_worker"))
+            return _registry.reserve(connection, *arguments)
+        if params["state"] == "status":
+            return _registry.set_status(connection, params["slice"], params["status"], params["reason"])
+        return _registry.remove(connection, params["slice"])
+
+
+def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
+    name = params["record"]["name"] if params["state"] == "reserved" else params["slice"]
+    want = {} if change.after is None else {name: change.after}
+    have = {} if change.before is None else {name: change.before}
+    actions = reconcile(want, have, purge=True)
+    result = {"changed": bool(actions), "record": change.after, "diff": diff(actions)}
+    if params["state"] == "reserved":
+        result["conflict"] = change.conflict
+    return result
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED_IF, supports_check_mode=True)
+    params = module.params
+    try:
+        _check(params)
+        if params["state"] == "read":
+            with _registry.opened(params["path"], write=False) as connection:
+                module.exit_json(changed=False, registry=_registry.read(connection))
+        # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
+        result = _result(params, _change(params, write=False))
+        if result["changed"] and not module.check_mode:
+            result = _result(params, _change(params, write=True))
+    except _registry.RegistryError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

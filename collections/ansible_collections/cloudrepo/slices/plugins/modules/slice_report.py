@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: slice_report
+short_description: Show slices as text, JSON and statistics
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - Prints slices on the terminal, and hands them to C(set_stats), where ansible-runner and AWX workflows read them as C(slices).
+options:
+  slices:
+    description: The slices, as M(cloudrepo.slices.slice_registry) returns them.
+    type: list
+    elements: dict
+    required: true
+  found:
+    description: The VMs that were seen running, as M(cloudrepo.slices.qemu_vm_info) returns them.
+    type: list
+    elements: dict
+    default: []
+  unseen:
+    description: Workers that could not be asked; a warning names each.
+    type: list
+    elements: str
+    default: []
+  output:
+    description: What to print.
+    type: str
+    choices: [text, json]
+    default: text
+  message:
+    description: Print this instead of the topology.
+    type: str
+    default: ""
+  failure:
+    description: Fail with this message after the report.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Can run in check mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed when in diff mode.
+    support: none
+    details: It changes nothing.
+"""
+
+EXAMPLES = r"""
+- name: Show every slice
+  cloudrepo.slices.slice_report:
+    slices: "{{ snapshot.registry.slices }}"
+"""
+
+RETURN = r"""
+slices:
+  description: The slices with the process ID and the state of each VM.
+  returned: always
+  type: list
+  elements: dict
+text:
+  description: The topology as text.
+  returned: always
+  type: str
+"""

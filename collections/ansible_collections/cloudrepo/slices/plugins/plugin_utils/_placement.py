@@ -1,0 +1,157 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Choose a worker for each VM, within what the workers have. Pure."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ._schema import SpecError
+
+# Errors about a thousand workers name this many of them.
+_NAMED_IN_ERRORS = 5
+
+
+class Room(NamedTuple):
+    """An amount of what a worker has; ``disk_mb`` and ``memory_mb`` in MiB."""
+
+    cores: float
+    memory_mb: float
+    disk_mb: float
+
+    def minus(self, other: Room) -> Room:
+        return Room(self.cores - other.cores, self.memory_mb - other.memory_mb, self.disk_mb - other.disk_mb)
+
+    def times(self, ratios: Room) -> Room:
+        return Room(
+            self.cores * ratios.cores, self.memory_mb * ratios.memory_mb, self.disk_mb * ratios.disk_mb
+        )
+
+    def lack(self, need: Room) -> str:
+        """What is missing for ``need``, in words; empty if it fits."""
+        missing = (
+            (need.cores - self.cores, "core(s)"),
+            (need.memory_mb - self.memory_mb, "MB memory"),
+            (need.disk_mb - self.disk_mb, "MB disk"),
+        )
+        return " and ".join(f"{math.ceil(amount)} {unit}" for amount, unit in missing if amount > 0)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A host that runs VMs, as it was found.
+
+    Attributes:
+        name: its inventory name.
+        address: how Ansible reaches it.
+        problem: why it gets no new VMs, e.g. ``is unreachable``; empty if it can.
+        room: its cores, memory and disk.
+        images: virtual size in bytes of each base image in its cache.
+    """
+
+    name: str
+    address: str
+    problem: str = ""
+    room: Room = Room(0, 0, 0)
+    images: Mapping[str, int] = field(default_factory=dict)
+
+
+def vm_room(vm: Mapping[str, Any]) -> Room:
+    """What a VM of a record takes."""
+    return Room(vm["cores"], vm["memory_mb"], disk_mb(vm["disk_gb"]))
+
+
+def disk_mb(disk_gb: float) -> int:
+    """A disk's virtual size in MiB, as it is created: rounded up."""
+    return math.ceil(disk_gb * 1024)
+
+
+class Placement:
+    """The room left on the workers, and the policy that chooses among them.
+
+    Args:
+        workers: all of the inventory's group, in its order.
+        placed: VMs that are there already, with their ``worker``.
+        overcommit: how many times over each kind of room may be promised.
+        policy: ``round_robin``, ``packed`` or ``balanced``.
+        last_worker: where round-robin placement stopped the last time.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        placed: Iterable[Mapping[str, Any]],
+        overcommit: Room,
+        policy: str,
+        last_worker: str,
+    ) -> None:
+        self.workers = {worker.name: worker for worker in workers}
+        self.last_worker = last_worker
+        self._usable = [worker.name for worker in workers if not worker.problem]
+        self._position = {worker.name: index for index, worker in enumerate(workers)}
+        self._left = {worker.name: worker.room.times(overcommit) for worker in workers}
+        self._order = {
+            "round_robin": self._rotated,
+            "packed": lambda: iter(self._usable),
+            "balanced": self._emptiest,
+        }[policy]
+        for vm in placed:
+            if vm["worker"] in self._left:
+                self._left[vm["worker"]] = self._left[vm["worker"]].minus(vm_room(vm))
+
+    def grow(self, worker: str, before: Room, after: Room, label: str) -> None:
+        """Change the size of a VM where it is. What did not grow is never refused, even where room got short."""
+        extra = after.minus(before)
+        growth = Room(*(max(amount, 0) for amount in extra))
+        lack = self._left[worker].lack(growth) if any(growth) else ""
+        if lack:
+            raise SpecError(f"{label}: no room to grow on {worker}: it lacks {lack}")
+        self._left[worker] = self._left[worker].minus(extra)
+
+    def place(self, need: Room, label: str) -> str:
+        """Choose a worker with room for a new VM."""
+        if not self._usable:
+            raise SpecError(
+                f"{label}: no worker can take VMs: {self._listed(w.name + ' ' + w.problem for w in self.workers.values())}"
+            )
+        for name in self._order():
+            if not self._left[name].lack(need):
+                self._left[name] = self._left[name].minus(need)
+                self.last_worker = name
+                return name
+        lacks = (f"{name} lacks {self._left[name].lack(need)}" for name in self._usable)
+        raise SpecError(f"{label}: no worker with room: {self._listed(lacks)}")
+
+    def place_on(self, name: str, need: Room, label: str) -> str:
+        """Take the worker that the spec names."""
+        if name not in self.workers:
+            raise SpecError(f'{label}: worker "{name}" is not in the inventory\'s group workers')
+        if self.workers[name].problem:
+            raise SpecError(f"{label}: worker {name} {self.workers[name].problem}")
+        lack = self._left[name].lack(need)
+        if lack:
+            raise SpecError(f"{label}: no room on worker {name}: it lacks {lack}")
+        self._left[name] = self._left[name].minus(need)
+        return name
+
+    def _rotated(self) -> Iterator[str]:
+        """The usable workers from the one after the last on, in the inventory's order."""
+        last = self._position.get(self.last_worker, -1)
+        start = bisect.bisect_right(self._usable, last, key=self._position.__getitem__)
+        for offset in range(len(self._usable)):
+            yield self._usable[(start + offset) % len(self._usable)]
+
+    def _emptiest(self) -> Iterator[str]:
+        yield from sorted(self._usable, key=lambda name: (-self._left[name].memory_mb, self._position[name]))
+
+    @staticmethod
+    def _listed(texts: Iterable[str]) -> str:
+        every = list(texts)
+        rest = len(every) - _NAMED_IN_ERRORS
+        return ", ".join(every[:_NAMED_IN_ERRORS]) + (f" and {rest} more" if rest > 0 else "")

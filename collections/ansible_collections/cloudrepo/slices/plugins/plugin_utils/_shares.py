@@ -1,0 +1,185 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each host has to realize of a slice: its record, cut up by host, in the modules' own terms. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from netaddr import IPAddress, IPNetwork
+
+from . import _addressing as rules
+
+if TYPE_CHECKING:
+    from ._planning import Cluster, Settings
+
+Record = dict[str, Any]
+
+
+def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings) -> dict[str, Record]:
+    """The share of every host that takes part, by inventory name.
+
+    A worker has ``overlays``, ``ports`` (TAPs) and ``vms``; the network node has ``network`` and its internal ports, in
+    the same ``ports`` list as its TAPs where it is a worker too: one call for each module.
+    """
+    shares: dict[str, Record] = {cluster.network_node.name: _empty()}
+    for vm in record["vms"]:
+        share = shares.setdefault(vm["worker"], _empty())
+        if not vm["retired"]:
+            share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
+            share["ports"] += _tap_ports(vm)
+            share["vms"].append(_machine(vm))
+    node = shares[cluster.network_node.name]
+    node["ports"] += _internal_ports(record, settings)
+    node["network"] = _network(record, cluster, settings)
+    return shares
+
+
+def _empty() -> Record:
+    return {"overlays": [], "ports": [], "vms": [], "network": None}
+
+
+def _tap_ports(vm: Mapping[str, Any]) -> Iterable[Record]:
+    return [
+        {
+            "name": interface["tap"],
+            "type": "tap",
+            "vlan": interface["vlan"],
+            "vm": vm["name"],
+            "interface": interface["name"],
+        }
+        for interface in vm["interfaces"]
+    ]
+
+
+def _machine(vm: Mapping[str, Any]) -> Record:
+    return {
+        "name": vm["name"],
+        "id": vm["id"],
+        "cores": vm["cores"],
+        "memory_mb": vm["memory_mb"],
+        "vnc_port": vm["vnc_port"],
+        "interfaces": [
+            {
+                "name": interface["name"],
+                "tap": interface["tap"],
+                "mac": interface["mac"],
+                "connected": interface["vlan"] is not None,
+            }
+            for interface in vm["interfaces"]
+        ],
+    }
+
+
+def _internal_ports(record: Mapping[str, Any], settings: Settings) -> list[Record]:
+    ports = [
+        {
+            "name": rules.gateway_port(link["vlan"]),
+            "type": "internal",
+            "vlan": link["vlan"],
+            "address": link["server_address"],
+            "forwarding": link["gateway"],
+        }
+        for link in record["links"]
+        if link["server_address"]
+    ]
+    if record["internet"]:
+        ports.append(
+            {
+                "name": rules.internet_port(record["id"]),
+                "type": "internal",
+                "vlan": settings.internet_vlan,
+                "address": record["internet"]["server_address"],
+                "gateway": _internet_gateway(settings),
+                # Never a way around: nothing is routed between this slice's links and the shared VLAN.
+                "forwarding": False,
+            }
+        )
+    return ports
+
+
+def _network(record: Mapping[str, Any], cluster: Cluster, settings: Settings) -> Record:
+    guests = [vm for vm in record["vms"] if not vm["retired"]]
+    return {
+        "namespace": rules.namespace(record["id"]),
+        "domain": f"{record['name']}.internal",
+        "networks": _dhcp_networks(record, guests, settings),
+        "names": [{"name": vm["name"], "addresses": _addresses(vm)} for vm in guests if _addresses(vm)],
+        "internet": _internet(record, guests, cluster),
+    }
+
+
+def _dhcp_networks(record: Mapping[str, Any], guests: list[Record], settings: Settings) -> list[Record]:
+    reservations: dict[int, list[Record]] = {}
+    for vm in guests:
+        for interface in vm["interfaces"]:
+            if interface["address"]:
+                reservations.setdefault(interface["vlan"], []).append(_reservation(vm, interface))
+    networks = [
+        {
+            "interface": rules.gateway_port(link["vlan"]),
+            "vlan": link["vlan"],
+            "subnet": link["subnet"],
+            "server_address": _bare(link["server_address"]),
+            "router": _bare(link["server_address"]) if link["gateway"] else None,
+            "internet": False,
+            "hosts": reservations.get(link["vlan"], []),
+        }
+        for link in record["links"]
+        if link["dhcp"]
+    ]
+    if record["internet"]:
+        networks.append(
+            {
+                "interface": rules.internet_port(record["id"]),
+                "vlan": settings.internet_vlan,
+                "subnet": settings.internet_subnet,
+                "server_address": _bare(record["internet"]["server_address"]),
+                "router": _internet_gateway(settings),
+                "internet": True,
+                "hosts": reservations.get(settings.internet_vlan, []),
+            }
+        )
+    return networks
+
+
+def _reservation(vm: Mapping[str, Any], interface: Mapping[str, Any]) -> Record:
+    return {
+        "mac": interface["mac"],
+        "address": _bare(interface["address"]),
+        "name": vm["name"],
+        "default_route": interface["default_route"],
+    }
+
+
+def _internet(record: Mapping[str, Any], guests: list[Record], cluster: Cluster) -> Record | None:
+    if not record["internet"]:
+        return None
+    hosts = [cluster.network_node, *cluster.workers]
+    return {
+        "interface": rules.internet_port(record["id"]),
+        "server_address": _bare(record["internet"]["server_address"]),
+        "protected_addresses": sorted({host.address for host in hosts}),
+        "addresses": [
+            {"address": _bare(interface["address"]), "mac": interface["mac"]}
+            for vm in guests
+            for interface in vm["interfaces"]
+            if interface["address"] and interface["link"] is None
+        ],
+    }
+
+
+def _addresses(vm: Mapping[str, Any]) -> list[str]:
+    return [_bare(interface["address"]) for interface in vm["interfaces"] if interface["address"]]
+
+
+def _internet_gateway(settings: Settings) -> str:
+    subnet = IPNetwork(settings.internet_subnet)
+    return str(IPAddress(rules.gateway_address(subnet), 4))
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
