@@ -14,7 +14,6 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
-
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import read_header
 
 display = Display()

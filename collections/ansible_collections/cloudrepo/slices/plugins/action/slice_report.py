@@ -12,7 +12,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 
 display = Display()

@@ -14,9 +14,12 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import check_name, parse_flavors, parse_spec
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
+    check_name,
+    parse_flavors,
+    parse_spec,
+)
 
 _GROUPS = ("workers", "network_node")
 

@@ -10,12 +10,15 @@ short_description: Plan a slice, its VLANs, addresses and workers
 version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
-  - Computes everything that a slice gets, such as its VLAN pool, link VLANs, subnets, addresses, MACs, VNC ports and the worker of each VM.
+  - Computes everything that a slice gets, such as its VLAN pool, link VLANs, subnets, addresses, MACs, VNC ports
+    and the worker of each VM.
   - A pure function of its arguments. It reads and writes nothing; equal arguments give an equal plan.
   - What O(registry) holds of a slice with the same name keeps its numbers. Only what is new gets new ones.
 options:
   _terms:
-    description: The specs to plan, each against the same registry. See C(ansible-doc -t role cloudrepo.slices.slice) for the keys.
+    description:
+      - The specs to plan, each against the same registry.
+      - See C(ansible-doc -t role cloudrepo.slices.slice) for the keys.
     required: true
     type: list
     elements: dict
@@ -30,8 +33,8 @@ options:
     required: true
   workers:
     description:
-      - The workers in the order of the inventory. Each has C(name), C(address), C(cores), C(memory_mb), C(disk_mb), and C(images) (virtual
-        size in bytes of each cached base image).
+      - The workers in the order of the inventory. Each has C(name), C(address), C(cores), C(memory_mb), C(disk_mb),
+        and C(images) (virtual size in bytes of each cached base image).
       - A worker with a C(problem), for example C(is unreachable), gets no new VMs.
     type: list
     elements: dict
@@ -94,8 +97,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - One plan for each spec. C(slice) is the record for the registry; C(hosts) has what each host must realize, by inventory name.
-    - C(changed) says whether the record differs from the registry's. C(revision), C(next_id) and C(last_worker) go to the registry with it.
+    - One plan for each spec. C(slice) is the record for the registry; C(hosts) has what each host must realize, by
+      inventory name.
+    - C(changed) says whether the record differs from the registry's. C(revision), C(next_id) and C(last_worker) go
+      to the registry with it.
     - C(warnings) names the workers that were left out.
   type: list
   elements: dict
@@ -106,10 +111,10 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import Cluster, Settings, plan
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import DEFAULT_OVERCOMMIT, Room, Worker
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     parse_flavors,
     parse_spec,
@@ -120,9 +125,7 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
 class LookupModule(LookupBase):
     """Options in, plans out."""
 
-    def run(
-        self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> list[dict[str, Any]]:
+    def run(self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
             flavors = parse_flavors(self.get_option("flavors"))
@@ -142,7 +145,7 @@ class LookupModule(LookupBase):
             raise AnsibleLookupError(str(error)) from error
 
     def _settings(self) -> Settings:
-        overcommit = {**Room(4.0, 1.0, 1.0)._asdict(), **_renamed(self.get_option("overcommit"))}
+        overcommit = {**DEFAULT_OVERCOMMIT._asdict(), **_renamed(self.get_option("overcommit"))}
         return Settings(
             internet_vlan=self.get_option("internet_vlan"),
             internet_subnet=str(parse_subnet(self.get_option("internet_subnet"), "slices_internet_subnet")),

@@ -30,6 +30,7 @@ OPTIONS = "options"
 NAMES = "names"
 LEASES = "leases"
 
+_ROUTE_TAG = "route"
 _HEADER = "# Written by cloudrepo.slices.dnsmasq_dhcp. Changes are overwritten.\n"
 _DOMAIN = re.compile(r"(?=.{1,200}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _MIN_LEASE_TIME = 120
@@ -114,9 +115,7 @@ def parse_service(
     if not _DOMAIN.fullmatch(domain):
         raise ValueError("domain: %r is not a domain name in lower case" % domain)
     if lease_time < _MIN_LEASE_TIME:
-        raise ValueError(
-            "lease_time: %d seconds are too few, dnsmasq wants %d" % (lease_time, _MIN_LEASE_TIME)
-        )
+        raise ValueError("lease_time: %d seconds are too few, dnsmasq wants %d" % (lease_time, _MIN_LEASE_TIME))
     parsed = [_network(item, at) for at, item in enumerate(networks)]
     _refuse_repeated(parsed)
     return Service(
@@ -229,19 +228,26 @@ def _conf(service: Service, folder: str) -> Iterable[str]:
     for network in service.networks:
         yield "interface=%s" % network.interface
         # "static": nobody gets an address but the MACs in the hosts file.
-        yield "dhcp-range=set:vlan%d,%s,static,%s,%d" % (
-            network.vlan,
+        yield "dhcp-range=set:%s,%s,static,%s,%d" % (
+            _tag(network),
             network.base,
             network.netmask,
             service.lease_time,
         )
+        # Not with "set:" in the hosts file: dnsmasq up to 2.90 crashes when it reloads one with a tag in use.
+        for host in network.hosts:
+            if host.default_route:
+                yield "dhcp-mac=set:%s,%s" % (_ROUTE_TAG, host.mac)
 
 
 def _hosts(service: Service) -> Iterable[str]:
     for network in service.networks:
         for host in network.hosts:
-            route = "set:route," if host.default_route else ""
-            yield "%s,%s%s,%s" % (host.mac, route, host.address, host.name)
+            yield "%s,%s,%s" % (host.mac, host.address, host.name)
+
+
+def _tag(network: Network) -> str:
+    return "vlan%d" % network.vlan
 
 
 def _options(service: Service) -> Iterable[str]:
@@ -249,10 +255,9 @@ def _options(service: Service) -> Iterable[str]:
     # Without a value the option is not sent; left out, dnsmasq would offer itself as the router.
     yield "option:router"
     for network in service.networks:
-        tag = "tag:vlan%d" % network.vlan
-        yield "%s,option:dns-server,%s" % (tag, network.server_address)
+        yield "tag:%s,option:dns-server,%s" % (_tag(network), network.server_address)
         if network.router:
-            yield "%s,tag:route,option:router,%s" % (tag, network.router)
+            yield "tag:%s,tag:%s,option:router,%s" % (_tag(network), _ROUTE_TAG, network.router)
 
 
 def _addresses(service: Service) -> Iterable[str]:
@@ -274,9 +279,7 @@ def parse_leases(text: str) -> List[Lease]:
         fields = line.split()
         if len(fields) == 5 and fields[0].isdigit():
             expires, mac, address, hostname = fields[:4]
-            leases.append(
-                Lease(int(expires), mac.lower(), address, "" if hostname == "*" else hostname, line)
-            )
+            leases.append(Lease(int(expires), mac.lower(), address, "" if hostname == "*" else hostname, line))
     return leases
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator
 
 # A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
@@ -50,10 +50,8 @@ def sync_folder(folder: str) -> None:
 
 def remove_file(path: str) -> None:
     """Remove a file that may be gone already."""
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Base images in a worker's cache: ``<base_dir>/<image>``, each with a sidecar ``<image>.json`` of its size and SHA-256."""
+"""Base images in a worker's cache: ``<base_dir>/<image>``, with a sidecar ``<image>.json`` of size and SHA-256."""
 
 from __future__ import annotations
 

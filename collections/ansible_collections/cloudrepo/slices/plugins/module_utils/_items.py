@@ -39,9 +39,7 @@ def labels(option: str, items: Sequence[Mapping[str, Any]]) -> Dict[str, str]:
     return found
 
 
-def run_each(
-    job: Callable[[str], None], names: Iterable[str], errors: Tuple[Type[Exception], ...]
-) -> Dict[str, str]:
+def run_each(job: Callable[[str], None], names: Iterable[str], errors: Tuple[Type[Exception], ...]) -> Dict[str, str]:
     """Run ``job`` for every name, as many at a time as there are cores, and return the messages of those that failed.
 
     Args:

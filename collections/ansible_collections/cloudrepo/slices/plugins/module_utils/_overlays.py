@@ -49,14 +49,18 @@ class Overlay(NamedTuple):
 
 def parse(items: Sequence[Mapping[str, Any]]) -> List[Overlay]:
     """The ``overlays`` option, checked as far as that goes without looking at any file."""
-    overlays = []
-    for item, name in zip(items, labels("overlays", items).items()):
-        if not is_file_name(item["image"]) or item["image"].endswith(".json"):
-            raise ItemError('%s: "%s" is not the file name of an image' % (name[1], item["image"]))
-        if not 0 < item["size_gb"] < math.inf:
-            raise ItemError("%s: size_gb must be more than 0, not %g" % (name[1], item["size_gb"]))
-        overlays.append(Overlay(name[1], name[0], item["image"], size_in_bytes(item["size_gb"])))
-    return overlays
+    return [_parse(item, where) for item, where in zip(items, labels("overlays", items).values())]
+
+
+def _parse(item: Mapping[str, Any], where: str) -> Overlay:
+    image, size_gb = item["image"], item["size_gb"]
+    if image is None or size_gb is None:
+        raise ItemError("%s: image and size_gb are required" % where)
+    if not is_file_name(image) or image.endswith(".json"):
+        raise ItemError('%s: "%s" is not the file name of an image' % (where, image))
+    if not 0 < size_gb < math.inf:
+        raise ItemError("%s: size_gb must be more than 0, not %g" % (where, size_gb))
+    return Overlay(where, item["name"], image, size_in_bytes(size_gb))
 
 
 def size_in_bytes(size_gb: float) -> int:
@@ -66,7 +70,7 @@ def size_in_bytes(size_gb: float) -> int:
 
 def readable(size: int) -> str:
     """A number of bytes as an error message says it."""
-    return "%.6g GiB" % (size / _GIB)
+    return "%.6g GiB" % (size / _GIB) if size >= _GIB else "%.6g MiB" % (size / _MIB)
 
 
 def check_size(overlay: Overlay, header: Header) -> None:

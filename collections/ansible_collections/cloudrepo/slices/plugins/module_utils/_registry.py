@@ -16,7 +16,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ._names import NAME_RULE, is_interface_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 
 Record = Mapping[str, Any]
 

@@ -17,8 +17,8 @@ description:
     thus gets one default route.
   - VMs are found in DNS by their name, alone or with O(domain). A VM that shares a network with the one
     who asks is answered with its address there, any other with all of its addresses.
-  - Changed reservations and names are reloaded without a restart. Any other change restarts dnsmasq.
-    Leases are kept.
+  - Changed reservations, options and names are reloaded without a restart. Any other change restarts dnsmasq,
+    also that of who has the default route. Leases are kept.
   - The lease of an address that is not reserved any more, or is now for another MAC address, is dropped,
     as it would keep the new owner waiting until it expires. That takes a restart too.
 requirements:

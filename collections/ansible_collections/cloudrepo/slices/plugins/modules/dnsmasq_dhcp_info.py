@@ -32,7 +32,7 @@ options:
     elements: str
     default: []
   timeout:
-    description: How long to wait for them, in seconds. Then the module fails, and names those without a lease.
+    description: How long to wait for them, in seconds, before the module fails and names those without one.
     type: int
     default: 60
 seealso:

@@ -109,13 +109,9 @@ import sys
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils._lab import (
-    Host,
-    Lab,
-    LabError,
-    check_hosts,
-    exclusive,
-)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._lab import Host, LabError, check_hosts
+from ansible_collections.cloudrepo.slices.plugins.module_utils._lab_machine import Lab, exclusive
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
 
 
 def main() -> None:
@@ -146,7 +142,7 @@ def main() -> None:
         check_hosts(hosts)
         with exclusive(path.parent):
             module.exit_json(**run(module, Lab(path, hosts)))
-    except (LabError, OSError) as error:
+    except (LabError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
 
 
@@ -154,14 +150,14 @@ def run(module: AnsibleModule, lab: Lab) -> dict[str, object]:
     before = lab.running()
     if module.params["state"] == "absent":
         changed = not lab.is_down()
-        if not module.check_mode:
+        if changed and not module.check_mode:
             lab.down()
         result: dict[str, object] = {"stopped": sorted(before)}
         after: list[str] = []
     else:
         missing = lab.missing_hosts()
         changed = bool(missing or lab.missing_links())
-        if not module.check_mode:
+        if changed and not module.check_mode:
             lab.up(module.params["public_key"].strip() + "\n", Path(module.params["files"]))
         result = {"started": missing}
         after = lab.names

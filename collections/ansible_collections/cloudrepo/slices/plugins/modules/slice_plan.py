@@ -11,8 +11,8 @@ short_description: Plan a slice from what the hosts and the registry hold
 version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
-  - Runs the lookup P(cloudrepo.slices.slice_planner#lookup) once on the controller, with what M(cloudrepo.slices.slice_host_info) found
-    on every host (registered as C(slices_host_info)).
+  - Runs the lookup P(cloudrepo.slices.slice_planner#lookup) once on the controller, with what
+    M(cloudrepo.slices.slice_host_info) found on every host (registered as C(slices_host_info)).
   - Hosts that are unreachable or not prepared get no new VMs; a warning names each.
   - Fails with one line if the slice can not be had. Nothing is changed anywhere.
 options:

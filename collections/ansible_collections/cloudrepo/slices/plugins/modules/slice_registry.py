@@ -430,9 +430,7 @@ def _check(params: Dict[str, Any]) -> None:
     if params["slice"] is not None and not is_name(params["slice"]):
         raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
-        raise _registry.RegistryError(
-            "status: a reservation is design or deploying, not %s" % params["status"]
-        )
+        raise _registry.RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
     if params["state"] == "status" and params["status"] == _registry.DESIGN:
         raise _registry.RegistryError("status: only a reservation sets design")
 

@@ -11,7 +11,8 @@ short_description: Show slices as text, JSON and statistics
 version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
-  - Prints slices on the terminal, and hands them to C(set_stats), where ansible-runner and AWX workflows read them as C(slices).
+  - Prints slices on the terminal, and hands them to C(set_stats), where ansible-runner and AWX workflows read them
+    as C(slices).
 options:
   slices:
     description: The slices, as M(cloudrepo.slices.slice_registry) returns them.

@@ -29,9 +29,7 @@ class Room(NamedTuple):
         return Room(self.cores - other.cores, self.memory_mb - other.memory_mb, self.disk_mb - other.disk_mb)
 
     def times(self, ratios: Room) -> Room:
-        return Room(
-            self.cores * ratios.cores, self.memory_mb * ratios.memory_mb, self.disk_mb * ratios.disk_mb
-        )
+        return Room(self.cores * ratios.cores, self.memory_mb * ratios.memory_mb, self.disk_mb * ratios.disk_mb)
 
     def lack(self, need: Room) -> str:
         """What is missing for ``need``, in words; empty if it fits."""
@@ -41,6 +39,10 @@ class Room(NamedTuple):
             (need.disk_mb - self.disk_mb, "MB disk"),
         )
         return " and ".join(f"{math.ceil(amount)} {unit}" for amount, unit in missing if amount > 0)
+
+
+NO_ROOM = Room(0, 0, 0)
+DEFAULT_OVERCOMMIT = Room(4.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Worker:
     name: str
     address: str
     problem: str = ""
-    room: Room = Room(0, 0, 0)
+    room: Room = NO_ROOM
     images: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -117,9 +119,8 @@ class Placement:
     def place(self, need: Room, label: str) -> str:
         """Choose a worker with room for a new VM."""
         if not self._usable:
-            raise SpecError(
-                f"{label}: no worker can take VMs: {self._listed(w.name + ' ' + w.problem for w in self.workers.values())}"
-            )
+            problems = (f"{worker.name} {worker.problem}" for worker in self.workers.values())
+            raise SpecError(f"{label}: no worker can take VMs: {self._listed(problems)}")
         for name in self._order():
             if not self._left[name].lack(need):
                 self._left[name] = self._left[name].minus(need)

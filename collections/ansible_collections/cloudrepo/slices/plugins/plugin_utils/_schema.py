@@ -90,9 +90,7 @@ def _text(value: object, label: str) -> str:
 def _integer(value: object, label: str) -> int:
     # A survey or `-e key=value` sends numbers as text; a boolean is an int to Python and to no user.
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    is_digits = (
-        isinstance(value, str) and value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()
-    )
+    is_digits = isinstance(value, str) and value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()
     if not is_number and not (is_digits and len(str(value)) < 19):
         raise SpecError(f"{label} must be a whole number, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
@@ -110,7 +108,7 @@ def _number(value: object, label: str) -> float:
 
 def _truth(value: object, label: str) -> bool:
     try:
-        return bool(boolean(value))
+        return bool(boolean(value))  # type: ignore[no-untyped-call]
     except TypeError:
         raise SpecError(f"{label} must be true or false, not {_shown(value)}") from None
 

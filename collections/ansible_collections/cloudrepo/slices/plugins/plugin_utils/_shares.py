@@ -7,14 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netaddr import IPAddress, IPNetwork
 
 from . import _addressing as rules
-
-if TYPE_CHECKING:
-    from ._planning import Cluster, Settings
+from ._settings import Cluster, Settings
 
 Record = dict[str, Any]
 

@@ -196,8 +196,7 @@ def _links(raw_links: list[dict[str, Any]]) -> tuple[Link, ...]:
     for index, checked in enumerate(raw_links):
         label = element_label("links", index, checked)
         endpoints = tuple(
-            _endpoint(text, f"{label}: endpoints[{number}]")
-            for number, text in enumerate(checked["endpoints"])
+            _endpoint(text, f"{label}: endpoints[{number}]") for number, text in enumerate(checked["endpoints"])
         )
         if len(endpoints) < 2:
             raise SpecError(f"{label}: a link has two or more endpoints, not {len(endpoints)}")
@@ -231,9 +230,7 @@ def _endpoint(text: str, label: str) -> Endpoint:
 
 def _check_interface_name(value: str, label: str) -> None:
     if not _INTERFACE.fullmatch(value) or int(value[3:]) > MAX_DATA_INTERFACES:
-        raise SpecError(
-            f"{label}: {value[:60]!r} is no interface name; they are eth0 to eth{MAX_DATA_INTERFACES}"
-        )
+        raise SpecError(f"{label}: {value[:60]!r} is no interface name; they are eth0 to eth{MAX_DATA_INTERFACES}")
 
 
 def parse_subnet(text: str, label: str) -> IPNetwork:
@@ -247,9 +244,7 @@ def parse_subnet(text: str, label: str) -> IPNetwork:
             raise ValueError(text)
         network = IPNetwork(text)
     except (AddrFormatError, ValueError):
-        raise SpecError(
-            f"{label}: subnet {text[:60]!r} must be an IPv4 network such as 192.168.50.0/24"
-        ) from None
+        raise SpecError(f"{label}: subnet {text[:60]!r} must be an IPv4 network such as 192.168.50.0/24") from None
     if network.ip != network.network:
         raise SpecError(f"{label}: subnet {text} has host bits set; did you mean {network.cidr}?")
     if not 8 <= network.prefixlen <= 30:
@@ -264,9 +259,7 @@ def _refuse_duplicates(where: str, names: list[str], kind: str) -> None:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         if name in first:
-            raise SpecError(
-                f'{where}[{index}] "{name}": duplicate {kind}, {where}[{first[name]}] has that name too'
-            )
+            raise SpecError(f'{where}[{index}] "{name}": duplicate {kind}, {where}[{first[name]}] has that name too')
         first[name] = index
 
 

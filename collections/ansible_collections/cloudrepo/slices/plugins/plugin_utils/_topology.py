@@ -26,9 +26,7 @@ def link_count(shape: str, count: int) -> int:
     return count if shape == "ring" else count - 1
 
 
-def generate(
-    shape: str, count: int, flavor: str, most_links: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def generate(shape: str, count: int, flavor: str, most_links: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The VMs ``vm1`` to ``vm<count>`` and their links, in the form that a user writes them.
 
     Args:
@@ -47,8 +45,8 @@ def generate(
     links = link_count(shape, count)
     if links > most_links:
         raise SpecError(
-            f"topology: a {shape} of {count} VMs has {links} links, more than the {most_links} VLANs of the slice's pool "
-            f"(vlan_pool_size)"
+            f"topology: a {shape} of {count} VMs has {links} links, more than the {most_links} VLANs "
+            f"of the slice's pool (vlan_pool_size)"
         )
     vms = [{"name": f"vm{number}", "flavor": flavor} for number in range(1, count + 1)]
     if shape == "bus":

@@ -8,6 +8,7 @@ Kernel, initramfs and syslinux on a FAT disk, without a mount and without instal
 of the same qcow2 in CACHE_DIR/images. The public key beside it, CACHE_DIR/id_ed25519.pub, lets root in. Prints "built"
 or, if key and recipe are those of the images that are there, "unchanged".
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -30,6 +31,10 @@ MODULES = """
     net/core/failover drivers/net/net_failover drivers/net/virtio_net
     drivers/char/hw_random/virtio-rng drivers/block/virtio_blk
     drivers/acpi/button drivers/input/evdev
+""".split()
+FOLDERS = """
+    bin sbin usr usr/bin usr/sbin lib lib/modules lib64 dev proc sys run root var var/run var/log
+    etc etc/acpi etc/acpi/PWRF etc/dropbear
 """.split()
 SYSLINUX_CONFIG = """\
 DEFAULT micro
@@ -115,8 +120,7 @@ def libraries(program: str) -> list[str]:
 
 
 def guest_entries(kernel: Path, public_key: bytes) -> list[Entry]:
-    folders = "bin sbin usr usr/bin usr/sbin dev etc etc/acpi etc/acpi/PWRF etc/dropbear lib lib/modules lib64 proc root run sys var var/run var/log"
-    entries = [folder(path) for path in folders.split()] + [
+    entries = [folder(path) for path in FOLDERS] + [
         folder("tmp", 0o1777),
         folder("root/.ssh", 0o700),
         Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),

@@ -8,6 +8,7 @@ Talks to whoever started it by lines: prints the PID of the new host, then "boot
 caller has plugged its cables by then), prints "ready"; or "error: " and the reason instead. Without the line on
 stdin it ends, and the host's namespaces with it.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -82,7 +83,10 @@ def enter_root(disk: str) -> None:
     """The machine's own files below, the host's disk above: every write is private to the host."""
     root, upper, work = (os.path.join(disk, name) for name in ("root", "upper", "work"))
     run("mount", "--make-rprivate", "/")
-    run("mount", "-t", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", "lab", root)
+    try:
+        run("mount", "-t", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", "lab", root)
+    except OSError as error:
+        raise OSError(f"the lab needs overlayfs, and {disk} on a file system that it can write to: {error}") from error
     run("mount", "-t", "proc", "-o", "nosuid,nodev,noexec", "proc", os.path.join(root, "proc"))
     run("mount", "-t", "sysfs", "-o", "nosuid,nodev,noexec", "sysfs", os.path.join(root, "sys"))
     run("mount", "-t", "tmpfs", "-o", "mode=0755,nosuid,nodev", "run", os.path.join(root, "run"))

@@ -4,10 +4,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command inside the lab without SSH to its hosts.
 
-  lab_run.py HOST COMMAND...                 as root in a host (worker1..3, network1, internet)
-  lab_run.py HOST/NAMESPACE COMMAND...       in a network namespace of a host, with the machine's own files
-  lab_run.py HOST/NAMESPACE ssh:ADDRESS COMMAND...   as root in the guest at that address, with the lab's key
+lab_run.py HOST COMMAND...                 as root in a host (worker1..3, network1, internet)
+lab_run.py HOST/NAMESPACE COMMAND...       in a network namespace of a host, with the machine's own files
+lab_run.py HOST/NAMESPACE ssh:ADDRESS COMMAND...   as root in the guest at that address, with the lab's key
 """
+
 from __future__ import annotations
 
 import json
@@ -17,11 +18,11 @@ from pathlib import Path
 
 LAB = Path(os.environ.get("LAB_DIR", "/var/lib/cloudrepo-lab"))
 KEY = Path(os.environ.get("LAB_CACHE_DIR", "/var/cache/cloudrepo-lab"), "id_ed25519")
-GUEST_SSH = [
-    "ssh", "-F", "none", "-i", str(KEY), "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes",
-    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-    "-o", "ConnectTimeout=10", "-l", "root",
-]
+OPTIONS = """
+    BatchMode=yes ConnectTimeout=10 GlobalKnownHostsFile=/dev/null IdentitiesOnly=yes IdentityAgent=none LogLevel=ERROR
+    StrictHostKeyChecking=no UserKnownHostsFile=/dev/null
+""".split()
+GUEST_SSH = ["ssh", "-F", "none", "-l", "root", "-i", str(KEY), *("-o" + option for option in OPTIONS)]
 
 
 def command(place: str, rest: list[str]) -> list[str]:
@@ -36,7 +37,7 @@ def command(place: str, rest: list[str]) -> list[str]:
         return ["nsenter", "--target", str(pid), "--all", *rest]
     enter = ["nsenter", f"--net=/proc/{pid}/root/run/netns/{namespace}"]
     if rest[0].startswith("ssh:"):
-        return [*enter, *GUEST_SSH, rest[0][len("ssh:"):], "--", *rest[1:]]
+        return [*enter, *GUEST_SSH, rest[0].removeprefix("ssh:"), "--", *rest[1:]]
     return [*enter, *rest]
 
 

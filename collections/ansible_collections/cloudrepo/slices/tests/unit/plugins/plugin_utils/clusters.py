@@ -9,13 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import Cluster, Settings, plan
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_flavors, parse_spec
 
 FLAVORS = [
     {"name": "cirros", "cores": 1, "memory_gb": 0.5, "disk_gb": 1, "image": "cirros-0.6.2-x86_64-disk.img"},
-    {"name": "ubuntu", "cores": 1, "memory_gb": 0.5, "disk_gb": 2.2, "image": "focal-server-cloudimg-amd64.img"},
+    {
+        "name": "ubuntu",
+        "cores": 1,
+        "memory_gb": 0.5,
+        "disk_gb": 2.2,
+        "image": "focal-server-cloudimg-amd64.img",
+    },
 ]
+PLENTY = Room(64, 65536, 10**6)
+NETWORK_NODE = Worker("network1", "10.0.10.4")
 IMAGES = {flavor["image"]: 64 * 1024**2 for flavor in FLAVORS}
 EMPTY: dict[str, Any] = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": []}
 
@@ -30,9 +39,10 @@ WEB = {
 }
 
 
-def workers(count: int = 3, room: Room = Room(64, 65536, 10**6), **problems: str) -> list[Worker]:
+def workers(count: int = 3, room: Room = PLENTY, **problems: str) -> list[Worker]:
     return [
-        Worker(f"worker{n}", f"10.0.10.{n}", problem=problems.get(f"worker{n}", ""), room=room) for n in range(1, count + 1)
+        Worker(f"worker{n}", f"10.0.10.{n}", problem=problems.get(f"worker{n}", ""), room=room)
+        for n in range(1, count + 1)
     ]
 
 
@@ -42,7 +52,7 @@ def make_plan(
     hosts: list[Worker] | None = None,
     flavors: list[dict[str, Any]] | None = None,
     images: dict[str, int] | None = None,
-    network_node: Worker = Worker("network1", "10.0.10.4"),
+    network_node: Worker = NETWORK_NODE,
     **settings: Any,
 ) -> dict[str, Any]:
     """Plan ``spec`` as the lookup does, with a quota that is not in the way."""

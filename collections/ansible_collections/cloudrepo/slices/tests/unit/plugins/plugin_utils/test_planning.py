@@ -104,11 +104,16 @@ def test_wide_ids_spill_into_the_third_octet_and_shorten_the_tap() -> None:
 
 
 def test_bare_endpoints_take_the_next_free_interface_and_keep_it() -> None:
-    spec = spec_with(links=[{"endpoints": ["web", "db"]}], vms=[{"name": n, "flavor": "cirros"} for n in ("web", "db", "x")])
+    spec = spec_with(
+        links=[{"endpoints": ["web", "db"]}],
+        vms=[{"name": n, "flavor": "cirros"} for n in ("web", "db", "x")],
+    )
     first = make_plan(spec)
     spec["links"] = [{"endpoints": ["x", "db"]}, {"endpoints": ["web", "db"]}]
     second = make_plan(spec, after(EMPTY, first))
-    ends = {(end["vm"], link["name"]): end["interface"] for link in second["slice"]["links"] for end in link["endpoints"]}
+    ends = {
+        (end["vm"], link["name"]): end["interface"] for link in second["slice"]["links"] for end in link["endpoints"]
+    }
     assert ends["db", "db_web"] == "eth1"
     assert ends["db", "db_x"] == "eth2"
 
@@ -183,7 +188,12 @@ def test_own_subnet() -> None:
 def test_network_node_that_is_a_worker_gets_one_share() -> None:
     node = Worker("worker1", "10.0.10.1", room=Room(64, 65536, 10**6))
     share = make_plan(WEB, network_node=node)["hosts"]["worker1"]
-    assert [port["name"] for port in share["ports"]] == ["tap_1001_eth0", "tap_1001_eth1", "gw_vlan100", "inet_1000"]
+    assert [port["name"] for port in share["ports"]] == [
+        "tap_1001_eth0",
+        "tap_1001_eth1",
+        "gw_vlan100",
+        "inet_1000",
+    ]
     assert share["vms"] and share["network"]["namespace"] == "slice-1000"
 
 
@@ -205,7 +215,9 @@ def test_all_or_nothing_admission() -> None:
     small = Room(2, 1024, 10**6)
     hosts = workers(2, room=small)
     make_plan(topology("line", 4), hosts=hosts, overcommit=Room(1, 1, 1))
-    with pytest.raises(SpecError, match=r"vms\[4\].*no worker with room: worker1 lacks 1 core.*512 MB memory, worker2 lacks"):
+    with pytest.raises(
+        SpecError, match=r"vms\[4\].*no worker with room: worker1 lacks 1 core.*512 MB memory, worker2 lacks"
+    ):
         spec = {"name": "lan", "vms": [{"name": f"vm{n}", "flavor": "cirros"} for n in range(5)]}
         make_plan(spec, hosts=hosts, overcommit=Room(1, 1, 1))
 
@@ -231,7 +243,11 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
         (spec_with(name="a" * 33), {}, "must be 1 to 32"),
         (spec_with(name="a;rm"), {}, "slice name 'a;rm'"),
         (spec_with(vms=[{"name": "$(id)", "flavor": "cirros"}], links=[]), {}, r"vms\[0\]: name '\$\(id\)'"),
-        (spec_with(vms=[{"name": "a", "flavour": "cirros"}]), {}, r'vms\[0\] "a": unknown key .*did you mean "flavor"'),
+        (
+            spec_with(vms=[{"name": "a", "flavour": "cirros"}]),
+            {},
+            r'vms\[0\] "a": unknown key .*did you mean "flavor"',
+        ),
         (spec_with(vms=[{"name": "a"}]), {}, r'vms\[0\] "a": "flavor" is missing'),
         (spec_with(vms=[*WEB["vms"], WEB["vms"][0]]), {}, r'vms\[2\] "web": duplicate VM, vms\[0\]'),
         (spec_with(vms=[{"name": "a", "flavor": "windows"}], links=[]), {}, "there are: cirros, ubuntu"),
@@ -239,39 +255,79 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
         (spec_with(links=[{"endpoints": ["web:eth2", "db"]}]), {}, 'VM "web" has no interface eth2'),
         (spec_with(links=[{"endpoints": ["web:eth0", "db"]}]), {}, "eth0 is the management interface"),
         (spec_with(links=[{"endpoints": ["web", "db"]}] * 2), {}, 'VM "web" has no free data interface'),
-        (spec_with(links=[{"endpoints": ["web:eth1", "db"]}, {"endpoints": ["db", "web:eth1"]}]), {}, "web:eth1 is used twice"),
+        (
+            spec_with(links=[{"endpoints": ["web:eth1", "db"]}, {"endpoints": ["db", "web:eth1"]}]),
+            {},
+            "web:eth1 is used twice",
+        ),
         (spec_with(links=[{"endpoints": ["web:eth1", "web"]}]), {}, 'links VM "web" to itself'),
         (spec_with(links=[{"endpoints": ["web"]}]), {}, "two or more endpoints, not 1"),
-        (topology("bus", 2, links=[{"endpoints": ["vm1", "vm2"]}] * 20), {}, "21 links, but the slice's VLAN pool holds 20"),
+        (
+            topology("bus", 2, links=[{"endpoints": ["vm1", "vm2"]}] * 20),
+            {},
+            "21 links, but the slice's VLAN pool holds 20",
+        ),
         (topology("ring", 2), {}, "a ring needs 3 or more VMs, not 2"),
         (topology("mesh", 1), {}, "a mesh needs 2 or more VMs"),
         (topology("mesh", 7), {}, "has 21 links, more than the 20"),
         (topology("ring", 10**9), {}, "vms must be at most"),
         (topology("ring", -1), {}, "a ring needs 3"),
-        (spec_with(vms=[{"name": "a", "flavor": "cirros", "interfaces": -1}], links=[]), {}, "interfaces must be 0 to 23"),
+        (
+            spec_with(vms=[{"name": "a", "flavor": "cirros", "interfaces": -1}], links=[]),
+            {},
+            "interfaces must be 0 to 23",
+        ),
         (BIG, {"flavors": flavor(cores=0)}, 'flavor "big": cores must be more than 0'),
         (BIG, {"flavors": flavor(memory_gb=-1)}, "memory_gb must be more than 0"),
         (BIG, {"flavors": flavor(disk_gb=0)}, "disk_gb must be more than 0"),
         (BIG, {"flavors": flavor(image="../etc/passwd")}, "must be a file name without a folder"),
         (BIG, {"flavors": flavor(disk_gb=0.01)}, "is smaller than its base image"),
-        (BIG, {"flavors": flavor(image="gone.img")}, "gone.img .*neither in /tmp/vm_images on the controller nor on worker1"),
+        (
+            BIG,
+            {"flavors": flavor(image="gone.img")},
+            "gone.img .*neither in /tmp/vm_images on the controller nor on worker1",
+        ),
         (WEB, {"quota": 1}, "owner alice is over quota: 0 of 1 VMs in other slices, 2 wanted"),
-        (spec_with(vms=[{"name": "a", "flavor": "cirros", "worker": "w9"}], links=[]), {}, 'worker "w9" is not in the inventory'),
+        (
+            spec_with(vms=[{"name": "a", "flavor": "cirros", "worker": "w9"}], links=[]),
+            {},
+            'worker "w9" is not in the inventory',
+        ),
         (
             spec_with(vms=[{"name": "a", "flavor": "cirros", "worker": "worker1"}], links=[]),
             {"hosts": workers(worker1="is unreachable")},
             r'vms\[0\] "a": worker worker1 is unreachable',
         ),
-        (WEB, {"network_node": Worker("network1", "x", problem="is unreachable")}, "network node network1 is unreachable"),
+        (
+            WEB,
+            {"network_node": Worker("network1", "x", problem="is unreachable")},
+            "network node network1 is unreachable",
+        ),
         (
             topology("line", 3, links=[{"endpoints": ["vm1", "vm3"], "subnet": "192.168.0.0/16"}]),
             {},
             r"subnet 192.168.10\d.0/24 overlaps 192.168.0.0/16 of links\[0\]",
         ),
-        (spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.60.0.0/16"}]), {}, "of links.0.; give|the internet VLAN"),
-        (spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.0/30"}]), {}, "has addresses for 0 guests, not 2"),
-        (spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.1/24"}]), {}, "did you mean 10.0.0.0/24"),
-        (spec_with(links=[{"endpoints": ["web", "db"], "subnet": "fe80::/64"}]), {}, "must be an IPv4 network"),
+        (
+            spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.60.0.0/16"}]),
+            {},
+            "of links.0.; give|the internet VLAN",
+        ),
+        (
+            spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.0/30"}]),
+            {},
+            "has addresses for 0 guests, not 2",
+        ),
+        (
+            spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.1/24"}]),
+            {},
+            "did you mean 10.0.0.0/24",
+        ),
+        (
+            spec_with(links=[{"endpoints": ["web", "db"], "subnet": "fe80::/64"}]),
+            {},
+            "must be an IPv4 network",
+        ),
         (spec_with(vms="web"), {}, "vms must be a list"),
         (spec_with(vms=[], links=[]), {}, "no VMs"),
         (["web"], {}, "slice: must be a mapping"),

@@ -24,7 +24,10 @@ VM_NAMES = [f"n{number}" for number in range(7)]
 def specs(draw: st.DrawFn, name: str) -> dict[str, Any]:
     """A spec that is valid: any VMs, any LANs among them, any options."""
     names = draw(st.lists(st.sampled_from(VM_NAMES), min_size=1, max_size=7, unique=True))
-    vms = [{"name": vm, "flavor": draw(st.sampled_from(["cirros", "ubuntu"])), "internet": draw(st.booleans())} for vm in names]
+    vms = [
+        {"name": vm, "flavor": draw(st.sampled_from(["cirros", "ubuntu"])), "internet": draw(st.booleans())}
+        for vm in names
+    ]
     ends = st.lists(st.sampled_from(names), min_size=2, max_size=4, unique=True)
     links = draw(st.lists(ends, max_size=8)) if len(names) > 1 else []
     return {
@@ -91,7 +94,12 @@ def test_every_interface_fits_its_link(history: list[dict[str, Any]]) -> None:
     for record in deploy_all(history, 1000)["slices"]:
         links = {link["number"]: link for link in record["links"]}
         ends = {(end["vm"], end["interface"], link["number"]) for link in record["links"] for end in link["endpoints"]}
-        wired = {(vm["name"], i["name"], i["link"]) for vm in record["vms"] for i in vm["interfaces"] if i["link"] is not None}
+        wired = {
+            (vm["name"], i["name"], i["link"])
+            for vm in record["vms"]
+            for i in vm["interfaces"]
+            if i["link"] is not None
+        }
         assert ends == wired
         for vm in record["vms"]:
             routed = [i for i in vm["interfaces"] if i["default_route"]]
@@ -128,7 +136,11 @@ def test_adding_a_vm_and_a_link_renumbers_nothing(data: st.DataObject, spec: dic
     grown = {
         **spec,
         "vlan_pool_size": 40,
-        "vms": [*spec["vms"][:vm_at], {"name": "new", "flavor": "cirros", "internet": True}, *spec["vms"][vm_at:]],
+        "vms": [
+            *spec["vms"][:vm_at],
+            {"name": "new", "flavor": "cirros", "internet": True},
+            *spec["vms"][vm_at:],
+        ],
         "links": [*spec["links"][:link_at], {"endpoints": ["new", other]}, *spec["links"][link_at:]],
     }
     before = registry["slices"][0]
@@ -139,7 +151,10 @@ def test_adding_a_vm_and_a_link_renumbers_nothing(data: st.DataObject, spec: dic
         # A new link adds an interface at the end; all that was there stays as it was.
         assert {**now, "interfaces": now["interfaces"][: len(vm["interfaces"])]} == {
             **vm,
-            "interfaces": [{**i, "default_route": n["default_route"]} for i, n in zip(vm["interfaces"], now["interfaces"], strict=False)],
+            "interfaces": [
+                {**i, "default_route": n["default_route"]}
+                for i, n in zip(vm["interfaces"], now["interfaces"], strict=False)
+            ],
         }
         had_route = any(i["default_route"] for i in vm["interfaces"])
         assert not had_route or now["interfaces"][: len(vm["interfaces"])] == vm["interfaces"]

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Send the base images that a host lacks, around two calls of the module of the same name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.module_utils._images import check_base
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay, check_size
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
+
+Result = dict[str, Any]
+
+_MODULE = "cloudrepo.slices.qcow_overlay"
+_IMAGE_DIR = "/tmp/vm_images"
+
+
+class ActionModule(ActionBase):
+    """The module says which images are missing and does nothing else; with these sent, it does everything."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        args = {key: value for key, value in self._task.args.items() if not key.startswith("_")}
+        image_dir = os.path.abspath(os.path.expanduser(args.get("image_dir") or _IMAGE_DIR))
+        host = str(variables["inventory_hostname"])
+
+        result: Result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
+        missing = result.get("missing_images")
+        if missing and not result.get("failed"):
+            check_all(missing, image_dir, host)
+            incoming = {entry["image"]: self._send(entry["image"], image_dir, host) for entry in missing}
+            args["_incoming"] = incoming
+            result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
+
+        result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, host))
+        return result
+
+    def _send(self, image: str, image_dir: str, host: str) -> Result:
+        local = os.path.join(image_dir, image)
+        size = os.path.getsize(local)
+        if self._task.check_mode:
+            return {"size": size, "sha256": "", "path": ""}
+        Display().display(f"sending {image} ({megabytes(size)} MB) to {host}")
+        shell = self._connection._shell
+        folder = shell.tmpdir or self._make_tmp_path()
+        remote = shell.join_path(folder, image)
+        sha256 = fingerprint(local)
+        self._transfer_file(local, remote)
+        # Nobody but the remote user and the one it becomes may read the image on its way.
+        self._fixup_perms2((folder, remote), execute=False)
+        return {"size": size, "sha256": sha256, "path": remote}
+
+
+def check_all(missing: list[Result], image_dir: str, host: str) -> None:
+    """Refuse what can't be sent or would not be accepted, for all images, before the first one is sent."""
+    absent = [entry for entry in missing if not os.path.isfile(os.path.join(image_dir, entry["image"]))]
+    if absent:
+        raise AnsibleActionFail("; ".join(_absent(entry, image_dir, host) for entry in absent))
+    for entry in missing:
+        overlays = [Overlay(**overlay) for overlay in entry["overlays"]]
+        path = os.path.join(image_dir, entry["image"])
+        try:
+            header = read_header(path)
+            check_base(overlays[0].label, path, header)
+            for overlay in overlays:
+                check_size(overlay, header)
+        except HeaderError as error:
+            raise AnsibleActionFail(f"{overlays[0].label}: {error}") from error
+        except (ItemError, OSError) as error:
+            raise AnsibleActionFail(str(error)) from error
+
+
+def _absent(entry: Result, image_dir: str, host: str) -> str:
+    local = os.path.join(image_dir, entry["image"])
+    where = entry["overlays"][0]["label"]
+    return (
+        f"{where}: base image {entry['image']} is neither on the controller ({local}) nor on {host} ({entry['path']})"
+    )
+
+
+def outdated(cached: dict[str, int], image_dir: str, host: str) -> list[str]:
+    """Warnings about images of which controller and host have different ones under the same name."""
+    warnings = []
+    for image, size in cached.items():
+        local = os.path.join(image_dir, image)
+        if os.path.isfile(local) and os.path.getsize(local) != size:
+            warnings.append(
+                f"base image {image} on {host} has {size} bytes, {local} has {os.path.getsize(local)}: "
+                f"{host} keeps using its own, as its disks are built on it. Give the new image a new name."
+            )
+    return warnings
+
+
+def megabytes(size: int) -> str:
+    """A size for a message: 0.2, 21, 500."""
+    return f"{size / 1e6:.2g}" if size < 10e6 else f"{size / 1e6:.0f}"
+
+
+def fingerprint(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

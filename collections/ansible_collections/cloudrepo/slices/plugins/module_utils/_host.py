@@ -1,0 +1,138 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host has and what it lacks, found out without starting a process."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import pwd
+import shutil
+import socket
+from typing import Any, Dict, Iterator, List, Sequence
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
+
+WORKER = "worker"
+NETWORK = "network"
+
+_PROGRAMS = {
+    WORKER: ("qemu-system-x86_64", "qemu-img", "ovs-vsctl", "ip"),
+    NETWORK: ("dnsmasq", "nft", "ovs-vsctl", "ip"),
+}
+# An unprivileged login often lacks the sbin folders.
+_SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+_MIB = 1024 * 1024
+_STAT_BLOCK = 512
+
+
+def capacity(base_dir: str) -> Dict[str, int]:
+    """Cores, memory and disk that all slices' VMs together can have, memory and disk in MiB."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mb": _memory_kib() // 1024,
+        "disk_mb": (_free_bytes(base_dir) + _overlay_bytes(base_dir)) // _MIB,
+    }
+
+
+def images(base_dir: str) -> Dict[str, int]:
+    """The virtual size in bytes of each base image in the cache that is whole, by name."""
+    found = {}
+    for name in sorted(os.listdir(base_dir)) if os.path.isdir(base_dir) else ():
+        path = os.path.join(base_dir, name)
+        # What is still being sent has a leading dot, which is_file_name() refuses.
+        if is_file_name(name) and not name.endswith(".json") and os.path.isfile(path) and _is_whole(path):
+            try:
+                found[name] = read_header(path).virtual_size
+            except HeaderError:
+                continue
+    return found
+
+
+def missing(roles: Sequence[str], bridge: str, user: str) -> List[str]:
+    """What the host lacks to be what ``roles`` say, each in a few words."""
+    return list(_lacks(roles, bridge, user))
+
+
+def _lacks(roles: Sequence[str], bridge: str, user: str) -> Iterator[str]:
+    for program in dict.fromkeys(program for role in roles for program in _PROGRAMS[role]):
+        if not _is_installed(program):
+            yield "%s is not installed" % program
+    if not _has_interface(bridge):
+        yield "bridge %s does not exist" % bridge
+    if WORKER in roles and not _has_user(user):
+        yield "user %s does not exist" % user
+
+
+def has_kvm() -> bool:
+    """Whether /dev/kvm can be opened. That a guest boots with it is not certain even then."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _memory_kib() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return parse_meminfo(file.read())
+
+
+def parse_meminfo(text: str) -> int:
+    """The total memory in KiB, from the text of /proc/meminfo."""
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["MemTotal"].split()[0])
+
+
+def _free_bytes(path: str) -> int:
+    """What an unprivileged QEMU could still write to the file system on which ``path`` is or would be."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def _overlay_bytes(base_dir: str) -> int:
+    """What our overlays occupy. It is counted to the room, for the plan takes their whole size from it."""
+    paths = glob.glob(os.path.join(glob.escape(base_dir), "*", "*_img.qcow2"))
+    return sum(_occupied_bytes(path) for path in paths)
+
+
+def _occupied_bytes(path: str) -> int:
+    try:
+        return os.lstat(path).st_blocks * _STAT_BLOCK
+    except FileNotFoundError:  # A slice is being deleted just now.
+        return 0
+
+
+def _is_whole(path: str) -> bool:
+    """Whether an image has the size that its sidecar recorded. One put there by hand has no sidecar."""
+    try:
+        with open(path + ".json", encoding="utf-8") as file:
+            recorded: Any = json.load(file)["size"]
+    except FileNotFoundError:
+        return True
+    except (ValueError, KeyError, TypeError):
+        return False
+    return bool(recorded == os.path.getsize(path))
+
+
+def _is_installed(program: str) -> bool:
+    return shutil.which(program, path=_SEARCH_PATH) is not None
+
+
+def _has_interface(name: str) -> bool:
+    """An Open vSwitch bridge always has an interface of its own name."""
+    return name in (interface for _index, interface in socket.if_nameindex())
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

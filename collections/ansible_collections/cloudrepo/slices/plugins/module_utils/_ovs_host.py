@@ -1,0 +1,144 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ports of a slice on this host: found in one scan, changed in a constant number of processes."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs, _sysctl
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import (
+    Host,
+    Line,
+    Options,
+    Steps,
+    device_settings,
+    owned,
+    steps,
+)
+
+
+def scan(options: Options) -> Host:
+    """What there is on this host, read in one process for Open vSwitch and one for each network namespace.
+
+    Raises:
+        ValueError: Open vSwitch does not answer.
+    """
+    try:
+        ovs = _ovs.parse_scan(run(_ovs.scan()))
+    except CommandError as error:
+        raise ValueError("%s: run the playbook prepare_hosts" % _ovs.explain(error)) from error
+    root = _network(None)
+    inside = _network(options.namespace) if options.namespace and _exists(options.namespace) else None
+    names = owned(options, ovs, root, inside)
+    sysctls = _settings(names & set(root.devices))
+    if inside:
+        with _sysctl.network_namespace(options.namespace):
+            # The one outside, where there are two, is what counts.
+            sysctls.update(_settings(names & set(inside.devices) - set(sysctls)))
+    return Host(ovs, root, inside, sysctls)
+
+
+def is_user(name: str) -> bool:
+    """Whether a user of this name exists."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
+    """Do the actions.
+
+    Raises:
+        ValueError: the namespace cannot be deleted, as processes are still in it; nothing was done then.
+        ItemError: a port could not be changed.
+        CommandError: Open vSwitch refused the transaction, and nothing of it was done.
+    """
+    plan, namespace = steps(todo, options, host), options.namespace
+    if plan.delete_namespace:
+        _refuse_processes(str(namespace))
+    if plan.create_namespace:
+        run(_iproute.ip(None, "netns", "add", str(namespace)))
+    _batch(namespace, plan.leftovers, options)
+    _transaction(plan.detach)
+    _batch(None, plan.prepare, options)
+    _transaction(plan.connect)
+    _batch(None, plan.place, options)
+    _write_settings(plan, options)
+    _batch(namespace, plan.settle, options)
+    if plan.delete_namespace:
+        run(_iproute.ip(None, "netns", "delete", str(namespace)))
+
+
+def _network(namespace: Optional[str]) -> _iproute.Network:
+    return _iproute.parse_scan(run(_iproute.scan(namespace), stdin=_iproute.SCAN))
+
+
+def _exists(namespace: str) -> bool:
+    return os.path.exists(os.path.join(_iproute.NETNS_DIR, namespace))
+
+
+def _settings(names: Iterable[str]) -> Dict[str, Mapping[str, int]]:
+    return {name: _sysctl.read(name, ALL_SETTINGS) for name in names}
+
+
+def _write_settings(plan: Steps, options: Options) -> None:
+    for namespace in (None, options.namespace):
+        mine = [change for change in plan.sysctls if change.namespace == namespace]
+        if not mine:
+            continue
+        with _sysctl.network_namespace(namespace):
+            for change in mine:
+                try:
+                    _sysctl.write(change.name, change.values)
+                except OSError as error:
+                    raise ItemError("%s: %s" % (_label(change.name, options), error)) from error
+
+
+def _batch(namespace: Optional[str], lines: List[Line], options: Options) -> None:
+    if not lines:
+        return
+    try:
+        run(_iproute.batch(namespace), stdin="".join(line.text + "\n" for line in lines))
+    except CommandError as error:
+        number = _iproute.failed_line(error.stderr)
+        if number is None:
+            raise
+        failed = lines[number]
+        reason = error.stderr.splitlines()[0]
+        raise ItemError("%s: ip %s failed: %s" % (_label(failed.name, options), failed.text, reason)) from error
+
+
+def _transaction(commands: List[_ovs.Command]) -> None:
+    if commands:
+        run(_ovs.transaction(commands))
+
+
+def _label(name: str, options: Options) -> str:
+    """How errors call a port: by its place in the list, if it is there."""
+    indexes = [index for index, port in enumerate(options.ports) if port["name"] == name]
+    return label("ports", indexes[0], name) if indexes else name
+
+
+def _refuse_processes(namespace: str) -> None:
+    pids = run(_iproute.ip(None, "netns", "pids", namespace)).split()
+    if pids:
+        users = ", ".join("%s (PID %s)" % (_program(pid), pid) for pid in pids)
+        raise ValueError("namespace %s cannot be deleted: it is in use by %s" % (namespace, users))
+
+
+def _program(pid: str) -> str:
+    try:
+        with open("/proc/%s/comm" % pid, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"

@@ -1,0 +1,540 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ports of a slice on one host: what is wanted, what is there, and the steps from one to the other. Pure."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Interface
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import (
+    CREATE,
+    DELETE,
+    Action,
+    State,
+    reconcile,
+)
+
+TAP = "tap"
+INTERNAL = "internal"
+NAMESPACE = "namespace"
+
+# The host itself must not talk to guests: where no VLAN or the userspace datapath is used, its network stack sees
+# what they send. Without IPv6, without answers to ARP, and with no route back, it drops all of it.
+DEAF = {"ipv4.arp_ignore": 8, "ipv4.rp_filter": 1, "ipv6.disable_ipv6": 1}
+# Gateways have no IPv6 address, so none that a guest could reach unasked.
+SETTINGS = {TAP: tuple(DEAF), INTERNAL: ("ipv4.forwarding", "ipv6.disable_ipv6")}
+
+_PREFIX = "cloudrepo"
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+# Devices that the kernel itself puts into every namespace once their module is loaded.
+_KERNELS_OWN = frozenset("lo erspan0 gre0 gretap0 ip6_vti0 ip6gre0 ip6tnl0 ip_vti0 sit0 tunl0".split())
+# An internal port's device as ovs-vswitchd makes it.
+_NEW_DEVICE: State = {
+    "alias": None, "namespace": None, "addresses": [], "gateway": None, "up": False, "sysctls": {}
+}  # fmt: skip
+
+
+class Options(NamedTuple):
+    """The module's options."""
+
+    slice: str
+    slice_id: int
+    bridge: str
+    namespace: Optional[str]
+    tap_user: str
+    ports: Sequence[Mapping[str, Any]]
+    present: bool
+    purge: bool
+
+
+class Host(NamedTuple):
+    """One scan of a host; ``inside`` is None if the namespace does not exist, ``users`` has those that do."""
+
+    ovs: _ovs.Database
+    root: _iproute.Network
+    inside: Optional[_iproute.Network]
+    sysctls: Mapping[str, Mapping[str, int]]
+
+
+class Line(NamedTuple):
+    """A line of an ``ip -batch`` and the port it is for."""
+
+    text: str
+    name: str
+
+
+class Sysctls(NamedTuple):
+    """Settings to write for a device in a namespace."""
+
+    name: str
+    namespace: Optional[str]
+    values: Mapping[str, int]
+
+
+class Steps(NamedTuple):
+    """What is to be done, in this order; a list that is empty costs nothing.
+
+    Attributes:
+        create_namespace: whether the namespace is created.
+        leftovers: lines for the namespace that delete dead devices there.
+        detach: Open vSwitch commands that drop ports whose device is lost: only what is a new port gets a new device.
+        prepare: lines for the host that make TAPs ready, and delete dead devices.
+        connect: the Open vSwitch commands of the one transaction.
+        place: lines for the host that move internal ports into the namespace, and delete TAPs that are disconnected now.
+        sysctls: settings to write.
+        settle: lines for where the internal ports are: addresses, up, routes.
+        delete_namespace: whether the namespace is deleted.
+    """
+
+    create_namespace: bool
+    leftovers: List[Line]
+    detach: List[_ovs.Command]
+    prepare: List[Line]
+    connect: List[_ovs.Command]
+    place: List[Line]
+    sysctls: List[Sysctls]
+    settle: List[Line]
+    delete_namespace: bool
+
+
+# --- the options --------------------------------------------------------------------------------------------------
+
+
+def validate(options: Options) -> None:
+    """Check everything that can be checked without looking at the host.
+
+    Raises:
+        ValueError: an option is wrong.
+        ItemError: a port is.
+    """
+    if not is_name(options.slice):
+        raise ValueError("slice %r: a name is %s" % (options.slice, NAME_RULE))
+    if options.slice_id < 1:
+        raise ValueError("slice_id %d: IDs are positive" % options.slice_id)
+    if not is_interface_name(options.bridge):
+        raise ValueError("bridge %r is not the name of a bridge" % options.bridge)
+    if not _USER.fullmatch(options.tap_user):
+        raise ValueError("tap_user %r is not the name of a user" % options.tap_user)
+    # A namespace carries no stamp but its name.
+    if options.namespace not in (None, "slice-%d" % options.slice_id):
+        raise ValueError("namespace %r: the namespace of slice_id %d is slice-%d" % (options.namespace, *[options.slice_id] * 2))
+    named: Dict[str, str] = {}
+    for index, port in enumerate(options.ports):
+        here = label("ports", index, port["name"])
+        try:
+            _validate_port(port, options)
+        except ValueError as error:
+            raise ItemError("%s: %s" % (here, error)) from error
+        if port["name"] in named:
+            raise ItemError("%s: the name is used by %s already" % (here, named[port["name"]]))
+        named[port["name"]] = here
+    routers = [named[port["name"]] for port in options.ports if port["gateway"]]
+    if len(routers) > 1:
+        raise ItemError("%s: %s has a gateway already, and one default route is all there can be" % (routers[1], routers[0]))
+
+
+def _validate_port(port: Mapping[str, Any], options: Options) -> None:
+    if not is_interface_name(port["name"]):
+        raise ValueError("an interface name is a letter and up to 14 letters, digits or _.-")
+    if port["name"] == options.bridge:
+        raise ValueError("this is the bridge itself")
+    if not options.present:
+        return
+    if port["vlan"] is not None and not 1 <= port["vlan"] <= 4094:
+        raise ValueError("VLAN %d is not between 1 and 4094" % port["vlan"])
+    if port["vm"] is not None and not is_name(port["vm"]):
+        raise ValueError("vm %r: a name is %s" % (port["vm"], NAME_RULE))
+    if port["interface"] is not None and not is_interface_name(port["interface"]):
+        raise ValueError("interface %r is not the name of an interface" % port["interface"])
+    if port["type"] == TAP:
+        _validate_tap(port)
+    else:
+        _validate_internal(port, options.namespace)
+
+
+def _validate_tap(port: Mapping[str, Any]) -> None:
+    for field in ("address", "gateway", "forwarding"):
+        if port[field]:
+            raise ValueError("a TAP has no %s" % field)
+
+
+def _validate_internal(port: Mapping[str, Any], namespace: Optional[str]) -> None:
+    if port["vlan"] is None:
+        raise ValueError("an internal port needs a VLAN")
+    address = _interface(port["address"]) if port["address"] is not None else None
+    if port["gateway"] is None:
+        return
+    if address is None:
+        raise ValueError("a gateway needs an address")
+    if namespace is None:
+        raise ValueError("a gateway needs a namespace: the host's own default route is not touched")
+    if parse_address(port["gateway"], address.network) == address.ip:
+        raise ValueError("the gateway %s is the port's own address" % port["gateway"])
+
+
+def _interface(value: str) -> IPv4Interface:
+    address, slash, prefix = value.partition("/")
+    try:
+        interface = IPv4Interface(value)
+    except ValueError as error:
+        raise ValueError("%r is not an address such as 192.168.100.1/24" % value) from error
+    if not slash or not prefix.isdigit():
+        raise ValueError("%r has no prefix length, as 192.168.100.1/24 has" % value)
+    if interface.network.prefixlen < 31:
+        parse_address(address, interface.network)
+    return interface
+
+
+# --- what is wanted -----------------------------------------------------------------------------------------------
+
+
+def wanted(options: Options) -> Dict[str, State]:
+    """The state of every resource that the options describe, by name."""
+    states: Dict[str, State] = {}
+    if not options.present:
+        return states
+    ports = options.ports
+    if options.namespace and any(port["type"] == INTERNAL for port in ports):
+        states[namespace_key(options.namespace)] = {"type": NAMESPACE, "loopback_up": True}
+    for port in ports:
+        states[port["name"]] = _wanted_tap(port, options) if port["type"] == TAP else _wanted_internal(port, options)
+    return states
+
+
+def namespace_key(namespace: str) -> str:
+    """The namespace's name among the resources; no port can have it."""
+    return "namespace %s" % namespace
+
+
+def _wanted_tap(port: Mapping[str, Any], options: Options) -> State:
+    state = _wanted_port(port, options)
+    if port["vlan"] is None:
+        state.update(bridge=None, external_ids={})
+    return dict(state, user=options.tap_user, sysctls=DEAF)
+
+
+def _wanted_internal(port: Mapping[str, Any], options: Options) -> State:
+    return dict(
+        _wanted_port(port, options),
+        namespace=options.namespace,
+        addresses=[str(_interface(port["address"]))] if port["address"] is not None else [],
+        gateway=port["gateway"],
+        sysctls={"ipv4.forwarding": int(port["forwarding"]), "ipv6.disable_ipv6": 1},
+    )
+
+
+def _wanted_port(port: Mapping[str, Any], options: Options) -> Dict[str, Any]:
+    fields = {"slice": options.slice, "vm": port["vm"], "interface": port["interface"]}
+    stamp = {key: value for key, value in fields.items() if value is not None}
+    ids = dict(stamp, **{"slice-id": str(options.slice_id)})
+    return {
+        "type": port["type"],
+        "bridge": options.bridge,
+        "vlan": port["vlan"],
+        "external_ids": {"%s-%s" % (_PREFIX, key): value for key, value in ids.items()},
+        "alias": " ".join([_PREFIX] + ["%s=%s" % item for item in stamp.items()]),
+        "up": True,
+        "attached": True,
+    }
+
+
+# --- what is there ------------------------------------------------------------------------------------------------
+
+
+def owned(options: Options, ovs: _ovs.Database, *networks: Optional[_iproute.Network]) -> Set[str]:
+    """The names of ports and devices that carry the slice's stamp."""
+    names = {port.name for port in ovs.ports.values() if _port_owner(port) == options.slice}
+    for network in networks:
+        devices = network.devices.values() if network else ()
+        names |= {device.name for device in devices if _device_owner(device) == options.slice}
+    return names
+
+
+def observed(options: Options, host: Host) -> Dict[str, State]:
+    """The state of every resource that carries the slice's stamp, by name, with the fields that ``wanted`` has."""
+    states: Dict[str, State] = {}
+    if options.namespace and host.inside:
+        up = host.inside.devices["lo"].up
+        states[namespace_key(options.namespace)] = {"type": NAMESPACE, "loopback_up": up}
+    types = {port["name"]: port["type"] for port in options.ports}
+    for name in sorted(owned(options, host.ovs, host.root, host.inside)):
+        kind = device_type(name, types.get(name), host)
+        states[name] = _observed_tap(name, host) if kind == TAP else _observed_internal(name, options, host)
+    return states
+
+
+def device_type(name: str, expected: Optional[str], host: Host) -> str:
+    """Which type a port of ours is; where there is only a device left, the expected one."""
+    port = host.ovs.ports.get(name)
+    if port:
+        return INTERNAL if port.internal else TAP
+    return expected or (TAP if name in host.root.devices else INTERNAL)
+
+
+def _observed_tap(name: str, host: Host) -> State:
+    port, device = host.ovs.ports.get(name), host.root.devices.get(name)
+    state = _observed_port(port, device)
+    # A device that lost its stamp may be another one, made by hand after ours was deleted: the port does not know it.
+    attached = device is not None and (port is None or (not port.error and _device_owner(device) is not None))
+    return dict(
+        state,
+        type=TAP,
+        attached=attached,
+        user=device.user if device else None,
+        sysctls=_settings(name, TAP, host),
+    )
+
+
+def _observed_internal(name: str, options: Options, host: Host) -> State:
+    port, outer = host.ovs.ports.get(name), host.root.devices.get(name)
+    inner = host.inside.devices.get(name) if host.inside else None
+    # After a restart of ovs-vswitchd both can be there; then the one inside is dead.
+    device = outer or inner
+    in_namespace = outer is None and inner is not None
+    return dict(
+        _observed_port(port, device),
+        type=INTERNAL,
+        attached=port is not None and not port.error and device is not None,
+        namespace=options.namespace if in_namespace else None,
+        addresses=device.addresses if device else [],
+        gateway=host.inside.gateways.get(name) if host.inside and in_namespace else None,
+        sysctls=_settings(name, INTERNAL, host),
+    )
+
+
+def _observed_port(port: Optional[_ovs.Port], device: Optional[_iproute.Device]) -> Dict[str, Any]:
+    return {
+        "bridge": port.bridge if port else None,
+        "vlan": port.tag if port else None,
+        "external_ids": _our_ids(port) if port else {},
+        "alias": device.alias if device else None,
+        "up": device.up if device else False,
+    }
+
+
+def _settings(name: str, kind: str, host: Host) -> Dict[str, int]:
+    values = host.sysctls.get(name, {})
+    return {setting: values[setting] for setting in SETTINGS[kind] if setting in values}
+
+
+def _our_ids(port: _ovs.Port) -> Dict[str, str]:
+    return {key: value for key, value in port.external_ids.items() if key.startswith(_PREFIX + "-")}
+
+
+def _port_owner(port: _ovs.Port) -> Optional[str]:
+    return port.external_ids.get(_PREFIX + "-slice")
+
+
+def _device_owner(device: _iproute.Device) -> Optional[str]:
+    return _alias_owner(device.alias)
+
+
+def _alias_owner(alias: str) -> Optional[str]:
+    words = alias.split()
+    fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    return fields.get("slice") if words[:1] == [_PREFIX] else None
+
+
+# --- what stands in the way ---------------------------------------------------------------------------------------
+
+
+def check_host(options: Options, host: Host, known_user: bool) -> None:
+    """Refuse what cannot be done on this host, before anything is touched.
+
+    Args:
+        options: the module's options.
+        host: what was found.
+        known_user: whether ``tap_user`` exists.
+
+    Raises:
+        ValueError: the host is not prepared.
+        ItemError: a port's name is taken by somebody else, or by something else of ours.
+    """
+    if not options.present:
+        return
+    bridge = host.ovs.bridges.get(options.bridge)
+    if bridge is None:
+        raise ValueError("%s does not exist on this host: run the playbook prepare_hosts" % options.bridge)
+    if not bridge.ready:
+        raise ValueError("%s has no datapath: is ovs-vswitchd running, and its kernel module loaded?" % options.bridge)
+    if not known_user and any(port["type"] == TAP for port in options.ports):
+        raise ValueError("there is no user %s on this host: run the playbook prepare_hosts" % options.tap_user)
+    for index, port in enumerate(options.ports):
+        problem = _conflict(port, options, host)
+        if problem:
+            raise ItemError("%s: %s" % (label("ports", index, port["name"]), problem))
+
+
+def _conflict(port: Mapping[str, Any], options: Options, host: Host) -> Optional[str]:
+    name, mine = port["name"], options.slice
+    there = host.ovs.ports.get(name)
+    device = host.root.devices.get(name)
+    inner = host.inside.devices.get(name) if host.inside else None
+    owners = [_port_owner(there)] if there else []
+    owners += [_device_owner(found) for found in (device, inner) if found]
+    other = next((owner for owner in owners if owner not in (None, mine)), None)
+    if other:
+        return "it exists and belongs to slice %s" % other
+    if owners and mine not in owners:
+        return "it exists and belongs to no slice"
+    if there and there.internal != (port["type"] == INTERNAL):
+        return "it exists and is %s: remove it first" % ("an internal port" if there.internal else "no internal port")
+    if port["type"] == TAP and device and device.user != options.tap_user:
+        return "it exists and belongs to user %s, not %s: remove it first" % (device.user or "root", options.tap_user)
+    return None
+
+
+# --- from one to the other ----------------------------------------------------------------------------------------
+
+
+def actions(options: Options, host: Host) -> List[Action]:
+    """The changes that lead from what is there to what is wanted.
+
+    Raises:
+        ValueError: the namespace would be deleted with something of somebody else's in it.
+    """
+    have = observed(options, host)
+    if options.present:
+        key = namespace_key(options.namespace or "")
+        want = wanted(options)
+        # An empty namespace stays until the slice goes: other modules' processes may be in it.
+        return reconcile(want, {name: have[name] for name in have if name != key or key in want}, options.purge)
+    listed = {port["name"] for port in options.ports}
+    doomed = {name: state for name, state in have.items() if options.purge or name in listed}
+    if options.namespace and host.inside:
+        key = namespace_key(options.namespace)
+        doomed.pop(key, None)
+        if not any(_lives_inside(have[name]) for name in set(have) - set(doomed) - {key}):
+            _refuse_strangers(set(host.inside.devices) - set(doomed), options.namespace)
+            doomed[key] = have[key]
+    return reconcile({}, doomed, purge=True)
+
+
+def _lives_inside(state: State) -> bool:
+    return state["type"] == INTERNAL and state["namespace"] is not None
+
+
+def _refuse_strangers(names: Iterable[str], namespace: str) -> None:
+    strangers = sorted(set(names) - _KERNELS_OWN)
+    if strangers:
+        raise ValueError("namespace %s cannot be deleted: %s in it is not ours" % (namespace, ", ".join(strangers)))
+
+
+def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
+    """How the actions are done, with as few processes as there can be."""
+    of_namespace = {action.kind for action in todo if _type(action) == NAMESPACE}
+    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], DELETE in of_namespace)
+    for action in todo:
+        if _type(action) == NAMESPACE:
+            if action.after:
+                result.settle.append(Line(_iproute.set_up("lo"), action.name))
+            continue
+        if _has_leftover(action, options, host):
+            result.leftovers.append(Line(_iproute.delete(action.name), action.name))
+        _connection_steps(action, result)
+        if _type(action) == TAP:
+            _tap_steps(action, options, result)
+        else:
+            _internal_steps(action, host, result)
+    return result
+
+
+def _type(action: Action) -> str:
+    return str((action.after or action.before or {})["type"])
+
+
+def _has_leftover(action: Action, options: Options, host: Host) -> bool:
+    """Whether a dead device of ours is in the namespace; a living one goes with its port."""
+    device = host.inside.devices.get(action.name) if host.inside else None
+    before = action.before or {}
+    alive = before.get("namespace") is not None and before["attached"]
+    return device is not None and _device_owner(device) == options.slice and not alive
+
+
+def _connection_steps(action: Action, result: Steps) -> None:
+    name, before, after = action.name, action.before or {}, action.after or {}
+    connected, wanted_on = before.get("bridge"), after.get("bridge")
+    if _reattached(action):
+        result.detach.append(_ovs.del_port(name))
+        connected = None
+    if connected and not wanted_on:
+        result.connect.append(_ovs.del_port(name))
+    elif wanted_on and not connected:
+        internal = after["type"] == INTERNAL
+        result.connect.extend(_ovs.add_port(wanted_on, name, after["vlan"], after["external_ids"], internal))
+    elif wanted_on:
+        if before["vlan"] != after["vlan"]:
+            result.connect.append(_ovs.set_tag(name, after["vlan"]))
+        result.connect.extend(_ovs.set_external_ids(name, before["external_ids"], after["external_ids"]))
+
+
+def _reattached(action: Action) -> bool:
+    """Whether the port is dropped and made again: its device is lost, or it is on another bridge."""
+    before, after = action.before, action.after
+    if not before or not after or before["bridge"] is None:
+        return False
+    return not before["attached"] or after["bridge"] not in (None, before["bridge"])
+
+
+def _tap_steps(action: Action, options: Options, result: Steps) -> None:
+    name, before, after = action.name, action.before or {}, action.after
+    exists = before.get("user") is not None
+    if after is None:
+        # One that was made by hand in the place of ours stays.
+        if exists and _alias_owner(before["alias"]) == options.slice:
+            result.place.append(Line(_iproute.delete(name), name))
+        return
+    lines = [] if exists else [_iproute.add_tap(name, after["user"])]
+    if before.get("alias") != after["alias"]:
+        lines.append(_iproute.set_alias(name, after["alias"]))
+    if not before.get("up"):
+        lines.append(_iproute.set_up(name))
+    result.prepare.extend(Line(text, name) for text in lines)
+    if before.get("sysctls") != after["sysctls"]:
+        result.sysctls.append(Sysctls(name, None, after["sysctls"]))
+
+
+def _internal_steps(action: Action, host: Host, result: Steps) -> None:
+    name, before, after = action.name, action.before, action.after
+    if before and before["bridge"] is None and name in host.root.devices:
+        # Its port is gone, and a new port would not get this device.
+        result.prepare.append(Line(_iproute.delete(name), name))
+    if after is None:
+        return
+    if before is None or before["bridge"] is None or _reattached(action):
+        before = _NEW_DEVICE
+    moved = before["namespace"] != after["namespace"]
+    if before["alias"] != after["alias"]:
+        # Before it moves: what is found in a namespace always has its stamp.
+        lines = result.place if before["namespace"] is None else result.settle
+        lines.append(Line(_iproute.set_alias(name, after["alias"]), name))
+    if moved:
+        result.place.append(Line(_iproute.move(name, after["namespace"]), name))
+        # On its way it loses everything but its alias.
+        before = _NEW_DEVICE
+    if before["sysctls"] != after["sysctls"]:
+        result.sysctls.append(Sysctls(name, after["namespace"], after["sysctls"]))
+    result.settle.extend(Line(text, name) for text in _settling(name, before, after))
+
+
+def _settling(name: str, before: State, after: State) -> List[str]:
+    """Addresses, up and the default route; a route goes with the address or the link that it needs."""
+    lines = [] if after["gateway"] or not before["gateway"] else [_iproute.delete_default_route(name)]
+    if before["addresses"] != after["addresses"]:
+        surplus = [address for address in before["addresses"] if address not in after["addresses"]]
+        lines.extend(_iproute.delete_address(name, address) for address in surplus)
+        # Deleting the first address of a subnet can take the others with it.
+        lines.extend(_iproute.replace_address(name, address) for address in after["addresses"])
+    if not before["up"]:
+        lines.append(_iproute.set_up(name))
+    if after["gateway"] and (lines or before["gateway"] != after["gateway"]):
+        lines.append(_iproute.default_route(name, after["gateway"]))
+    return lines

@@ -1,0 +1,126 @@
+#!/usr/bin/python
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: slice_host_info
+short_description: Tell what a worker or network node has, and what it lacks
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - Finds the room that a host has for VMs, its cached base images, and what it lacks for its role.
+  - It reads files and system calls only. It starts no process.
+attributes:
+  check_mode:
+    description: It changes nothing anyway.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: It changes nothing.
+    support: full
+options:
+  roles:
+    description: What the host is to be. It is asked for what both need if it is both.
+    type: list
+    elements: str
+    choices: [worker, network]
+    required: true
+  base_dir:
+    description: The folder of cached base images and of the slices' overlays. It may be missing.
+    type: path
+    default: ~/vm_images
+  bridge:
+    description: The integration bridge of Open vSwitch.
+    type: str
+    default: br-int
+  user:
+    description: The user as which a worker runs QEMU.
+    type: str
+    default: slices-qemu
+seealso:
+  - module: cloudrepo.slices.slice_registry
+"""
+
+EXAMPLES = r"""
+- name: Ask a worker what it has
+  cloudrepo.slices.slice_host_info:
+    roles: [worker]
+    base_dir: /var/lib/cloudrepo/vm_images
+  register: info
+
+- name: Stop at a host that is not prepared
+  ansible.builtin.assert:
+    that: info.host.missing | length == 0
+    fail_msg: "{{ info.host.missing | join(', ') }}"
+"""
+
+RETURN = r"""
+host:
+  description: What the host has and what it lacks.
+  returned: success
+  type: dict
+  contains:
+    cores:
+      description: Number of CPUs.
+      type: int
+      sample: 8
+    memory_mb:
+      description: Memory in MiB, whoever uses it.
+      type: int
+      sample: 32021
+    disk_mb:
+      description:
+        - Room for overlays in MiB on the file system of O(base_dir).
+        - It is what is free and what the overlays of all slices already occupy.
+      type: int
+      sample: 204800
+    kvm:
+      description: Whether V(/dev/kvm) can be opened.
+      type: bool
+      sample: true
+    images:
+      description: Virtual size in bytes of each base image that is wholly in the cache, by file name.
+      type: dict
+      sample:
+        cirros-0.6.2-x86_64-disk.img: 117440512
+    missing:
+      description: What the host lacks for its roles, empty if it is ready.
+      type: list
+      elements: str
+      sample: ["bridge br-int does not exist"]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _host
+
+ARGUMENT_SPEC = {
+    "roles": {"type": "list", "elements": "str", "choices": ["worker", "network"], "required": True},
+    "base_dir": {"type": "path", "default": "~/vm_images"},
+    "bridge": {"type": "str", "default": "br-int"},
+    "user": {"type": "str", "default": "slices-qemu"},
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    params = module.params
+    try:
+        host = {
+            **_host.capacity(params["base_dir"]),
+            "kvm": _host.has_kvm(),
+            "images": _host.images(params["base_dir"]),
+            "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
+        }
+    except OSError as error:
+        module.fail_json(msg="base_dir: %s" % error)
+    module.exit_json(changed=False, host=host)
+
+
+if __name__ == "__main__":
+    main()

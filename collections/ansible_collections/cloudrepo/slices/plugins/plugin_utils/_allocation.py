@@ -1,0 +1,171 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Give out numbers: VLANs, link numbers, addresses and VNC ports. Pure.
+
+What the registry holds keeps its numbers; only what is new takes a free one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from netaddr import IPNetwork
+
+from . import _addressing as rules
+from ._known import Known, number_of
+from ._schema import SpecError
+from ._settings import Settings
+from ._spec import Link, SliceSpec
+
+Record = dict[str, Any]
+
+
+def vlan_pool(
+    slice_id: int, spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings
+) -> dict[str, int]:
+    size = spec.vlan_pool_size or rules.POOL_SIZE
+    taken = set(settings.reserved_vlans) | {settings.internet_vlan}
+    holders: dict[int, str] = {}
+    for record in others:
+        first = record["vlan_pool"]["first"]
+        holders.update((vlan, record["name"]) for vlan in range(first, first + record["vlan_pool"]["size"]))
+    if known.pool is not None:
+        pool = {"first": known.pool["first"], "size": max(known.pool["size"], size)}
+        for vlan in range(pool["first"] + known.pool["size"], pool["first"] + pool["size"]):
+            if vlan in taken or vlan in holders or vlan > rules.LAST_VLAN:
+                holder = f"slice {holders[vlan]}" if vlan in holders else "the reserved VLANs"
+                raise SpecError(f"vlan_pool_size: the pool can't grow to {size} VLANs, VLAN {vlan} belongs to {holder}")
+        return pool
+    found = rules.find_pool(slice_id, size, taken | holders.keys())
+    if found is None:
+        raise SpecError(f"slice {spec.name}: no {size} VLANs in a row are free for its pool")
+    return {"first": found, "size": size}
+
+
+def link_records(spec: SliceSpec, known: Known, pool: Mapping[str, int]) -> dict[str, Record]:
+    """The links' records by name, without their endpoints."""
+    if len(spec.links) > pool["size"]:
+        raise SpecError(
+            f"links: {len(spec.links)} links, but the slice's VLAN pool holds {pool['size']} (vlan_pool_size)"
+        )
+    kept = [known.links[link.name] for link in spec.links if link.name in known.links]
+    numbers = rules.lowest_free(range(1, pool["size"] + 1), {link["number"] for link in kept})
+    vlans = rules.lowest_free(range(pool["first"], pool["first"] + pool["size"]), {link["vlan"] for link in kept})
+    links = {}
+    for link in spec.links:
+        old = known.links.get(link.name)
+        vlan = old["vlan"] if old else next(vlans)
+        links[link.name] = _link(link, old["number"] if old else next(numbers), vlan)
+    return links
+
+
+def _link(link: Link, number: int, vlan: int) -> Record:
+    subnet = link.subnet or rules.link_subnet(vlan)
+    server = None
+    if link.gateway:
+        server = rules.with_prefix(rules.gateway_address(subnet), subnet)
+    elif link.dhcp:
+        server = rules.with_prefix(rules.last_address(subnet), subnet)
+    return {
+        "number": number,
+        "name": link.name,
+        "vlan": vlan,
+        "subnet": str(subnet),
+        "gateway": link.gateway,
+        "dhcp": link.dhcp,
+        "server_address": server,
+        "endpoints": [],
+    }
+
+
+def check_subnets(spec: SliceSpec, links: Mapping[str, Record], settings: Settings) -> None:
+    """Refuse overlaps: a guest or gateway on both could not tell them apart."""
+    networks = [(IPNetwork(links[link.name]["subnet"]), link.label) for link in spec.links]
+    if any(vm.internet for vm in spec.vms):
+        networks.append((IPNetwork(settings.internet_subnet), "the internet VLAN"))
+    networks.sort(key=lambda pair: (pair[0].first, -pair[0].last))
+    for (wide, first), (narrow, second) in itertools.pairwise(networks):
+        if narrow.first <= wide.last:
+            raise SpecError(f"{second}: subnet {narrow} overlaps {wide} of {first}; give one of them another subnet")
+
+
+def link_addresses(spec: SliceSpec, links: Mapping[str, Record], known: Known) -> dict[tuple[str, str], str]:
+    """The address of each VM on each link with DHCP, by VM and link."""
+    addresses = {}
+    for link in spec.links:
+        if not link.dhcp:
+            continue
+        subnet = IPNetwork(links[link.name]["subnet"])
+        room = rules.guest_range(subnet)
+        if len(link.endpoints) > len(room):
+            raise SpecError(
+                f"{link.label}: subnet {subnet} has addresses for {len(room)} guests, not {len(link.endpoints)}"
+            )
+        kept: dict[str, int] = {}
+        if known.links.get(link.name, {}).get("subnet") == str(subnet):
+            for end in link.endpoints:
+                address = known.address(end.vm, known.interface(end.vm, link.name))
+                if address is not None and address in room:
+                    kept[end.vm] = address
+        free = rules.lowest_free(room, set(kept.values()))
+        for end in link.endpoints:
+            number = kept[end.vm] if end.vm in kept else next(free)
+            addresses[end.vm, link.name] = rules.with_prefix(number, subnet)
+    return addresses
+
+
+def internet_addresses(spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings) -> dict[str, str]:
+    """The address of each VM with internet, and under "" that of the slice's own server there."""
+    wanted = [vm for vm in spec.vms if vm.internet]
+    if not wanted:
+        return {}
+    subnet = IPNetwork(settings.internet_subnet)
+    taken = set(_addresses_on(settings.internet_vlan, others))
+    kept = {vm: address for vm in known.vms if (address := known.address(vm, "eth0")) is not None}
+    taken |= set(kept.values())
+    hosts = range(rules.gateway_address(subnet) + 1, rules.last_address(subnet) + 1)
+    server = number_of(known.server_address) if known.server_address else None
+    if server is None or server not in hosts:
+        # From the top, so that guests and servers meet only when the subnet is full.
+        server = next(iter(rules.lowest_free(hosts[::-1], taken)), None)
+    if server is None:
+        raise SpecError(f"slice {spec.name}: no address is free on the internet VLAN ({subnet})")
+    taken.add(server)
+    room = rules.guest_range(subnet)
+    free = rules.lowest_free(room, taken)
+    addresses = {"": rules.with_prefix(server, subnet)}
+    for vm in wanted:
+        number = kept.get(vm.name)
+        if number is None or number not in room:
+            number = next(free, None)
+        if number is None:
+            raise SpecError(f"{vm.label}: no address is free on the internet VLAN ({subnet})")
+        addresses[vm.name] = rules.with_prefix(number, subnet)
+    return addresses
+
+
+def _addresses_on(vlan: int, records: Iterable[Mapping[str, Any]]) -> Iterable[int]:
+    for record in records:
+        if record["internet"]:
+            yield number_of(record["internet"]["server_address"])
+        for vm in record["vms"]:
+            for interface in vm["interfaces"]:
+                if interface["vlan"] == vlan and interface["address"]:
+                    yield number_of(interface["address"])
+
+
+def vnc_ports(spec: SliceSpec, known: Known, others: Sequence[Record]) -> dict[str, int]:
+    taken = {vm["vnc_port"] for record in others for vm in record["vms"]}
+    taken |= {vm["vnc_port"] for vm in known.vms.values()}
+    free = rules.lowest_free(range(rules.FIRST_VNC_PORT, rules.LAST_VNC_PORT + 1), taken)
+    ports = {}
+    for vm in spec.vms:
+        port = known.vms[vm.name]["vnc_port"] if vm.name in known.vms else next(free, None)
+        if port is None:
+            raise SpecError(f"{vm.label}: no VNC port is free")
+        ports[vm.name] = port
+    return ports

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The number of task rounds of a deploy: Ansible's cost is per task, so it is what keeps a deploy fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COLLECTION = Path(__file__).parents[2]
+TASKS = COLLECTION / "roles" / "slice" / "tasks"
+# Reads the hosts' capacity, and is the round that connects.
+CONNECTING = "cloudrepo.slices.slice_host_info"
+
+
+def tasks_of(name: str) -> list[dict[str, Any]]:
+    """The tasks of an entry point in the order they run, imports followed; an include runs only after a lost race."""
+    tasks: list[dict[str, Any]] = []
+    for task in yaml.safe_load((TASKS / name).read_text(encoding="utf-8")):
+        assert "block" not in task and "loop" not in task, f"{task['name']}: would make rounds that are not counted"
+        imported = task.get("ansible.builtin.import_tasks")
+        tasks += tasks_of(imported) if imported else [task]
+    return tasks
+
+
+def rounds(playbook: str) -> list[dict[str, Any]]:
+    (play,) = yaml.safe_load((COLLECTION / "playbooks" / playbook).read_text(encoding="utf-8"))
+    assert play["gather_facts"] is False
+    entries = [task["ansible.builtin.import_role"]["tasks_from"] for task in play["tasks"]]
+    return [task for entry in entries for task in tasks_of(f"{entry}.yml")]
+
+
+def test_deploy_has_at_most_twelve_rounds_beyond_connecting() -> None:
+    tasks = rounds("deploy_slice.yml")
+    # Waiting for leases happens only where it is asked for.
+    asked = [task for task in tasks if "slices_wait_for_leases" in str(task.get("when"))]
+    counted = [task for task in tasks if task not in asked and CONNECTING not in task]
+    assert len(asked) == 1 and len(tasks) - len(asked) - len(counted) == 1
+    assert 8 <= len(counted) <= 12, [task["name"] for task in counted]
+
+
+def test_each_kind_is_realized_by_one_call() -> None:
+    modules = [next(key for key in task if key.startswith("cloudrepo.")) for task in tasks_of("realize.yml")]
+    assert sorted(modules) == sorted(set(modules)), modules
