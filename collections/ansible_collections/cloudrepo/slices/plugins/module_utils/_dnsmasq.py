@@ -10,17 +10,9 @@ import re
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._checks import (
-    naming,
-    parse_address,
-    parse_mac,
-    parse_network,
-)
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
-    NAME_RULE,
-    is_interface_name,
-    is_name,
-)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac, parse_network
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label, labels
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 
 USER = "dnsmasq"
 
@@ -110,36 +102,51 @@ def parse_service(
     """Check a module's options and bring them into one order.
 
     Raises:
-        ValueError: something is wrong; the message names the item.
+        ValueError: an option is wrong.
+        ItemError: an item of a list is.
     """
     if not _DOMAIN.fullmatch(domain):
         raise ValueError("domain: %r is not a domain name in lower case" % domain)
     if lease_time < _MIN_LEASE_TIME:
-        raise ValueError("lease_time: %d seconds are too few, dnsmasq wants %d" % (lease_time, _MIN_LEASE_TIME))
+        raise ValueError("lease_time: %d seconds are less than dnsmasq's %d" % (lease_time, _MIN_LEASE_TIME))
     parsed = [_network(item, at) for at, item in enumerate(networks)]
     _refuse_repeated(parsed)
     return Service(
         domain=domain,
         lease_time=lease_time,
-        networks=tuple(sorted(parsed, key=lambda network: network.vlan)),
+        networks=tuple(_sorted(network) for network in sorted(parsed, key=lambda network: network.vlan)),
         names=tuple(sorted(_names(names))),
         upstream_servers=tuple(_servers(upstream_servers)),
     )
 
 
+def _sorted(network: Network) -> Network:
+    return network._replace(hosts=tuple(sorted(network.hosts, key=lambda host: host.address)))
+
+
+def _servers(servers: Sequence[str]) -> Iterable[str]:
+    for at, server in enumerate(servers):
+        try:
+            yield str(parse_address(server))
+        except ValueError as error:
+            raise ItemError("upstream_servers[%d]: %s" % (at, error)) from error
+
+
 def _network(item: Mapping[str, Any], at: int) -> Network:
-    with naming("networks[%d] %s" % (at, item["interface"])):
+    here = label("networks", at, item["interface"])
+    try:
         if not is_interface_name(item["interface"]):
             raise ValueError("that is not the name of an interface")
         if not 1 <= item["vlan"] <= 4094:
-            raise ValueError("vlan %d is not between 1 and 4094" % item["vlan"])
+            raise ValueError("VLAN %d is not between 1 and 4094" % item["vlan"])
         subnet = parse_network(item["subnet"])
         server_address = parse_address(item["server_address"], subnet)
         router = parse_address(item["router"], subnet) if item["router"] else ""
-    hosts = []
-    for position, host in enumerate(item["hosts"]):
-        with naming('networks[%d].hosts[%d] "%s"' % (at, position, host["name"])):
-            hosts.append(_host(host, subnet))
+    except ValueError as error:
+        raise ItemError("%s: %s" % (here, error)) from error
+    hosts = [
+        _host(host, subnet, _host_label(at, position, host["name"])) for position, host in enumerate(item["hosts"])
+    ]
     return Network(
         interface=item["interface"],
         vlan=item["vlan"],
@@ -147,53 +154,55 @@ def _network(item: Mapping[str, Any], at: int) -> Network:
         netmask=str(subnet.netmask),
         server_address=str(server_address),
         router=str(router),
-        hosts=tuple(sorted(hosts, key=lambda host: host.address)),
+        hosts=tuple(hosts),
     )
 
 
-def _host(item: Mapping[str, Any], subnet: IPv4Network) -> Host:
+def _host(item: Mapping[str, Any], subnet: IPv4Network, here: str) -> Host:
     if not is_name(item["name"]):
-        raise ValueError("a name is %s" % NAME_RULE)
-    address = parse_address(item["address"], subnet)
-    return Host(parse_mac(item["mac"]), address, item["name"], item["default_route"])
+        raise ItemError("%s: the name must be %s" % (here, NAME_RULE))
+    try:
+        return Host(
+            mac=parse_mac(item["mac"]),
+            address=parse_address(item["address"], subnet),
+            name=item["name"],
+            default_route=item["default_route"],
+        )
+    except ValueError as error:
+        raise ItemError("%s: %s" % (here, error)) from error
+
+
+def _host_label(at: int, position: int, name: str) -> str:
+    return label("networks[%d].hosts" % at, position, name)
 
 
 def _refuse_repeated(networks: Sequence[Network]) -> None:
     """Every interface, VLAN, MAC and address is somebody's own."""
     seen: Dict[Tuple[str, object], str] = {}
 
-    def claim(kind: str, value: object, item: str) -> None:
-        if (kind, value) in seen:
-            raise ValueError("%s: %s %s is also that of %s" % (item, kind, value, seen[kind, value]))
-        seen[kind, value] = item
+    def claim(kind: str, value: object, here: str) -> None:
+        owner = seen.setdefault((kind, value), here)
+        if owner != here:
+            raise ItemError("%s: %s %s is that of %s already" % (here, kind, value, owner))
 
     for at, network in enumerate(networks):
-        item = "networks[%d] %s" % (at, network.interface)
-        claim("interface", network.interface, item)
-        claim("vlan", network.vlan, item)
-        claim("address", network.server_address, item)
-        for host in network.hosts:
-            owner = 'networks[%d] host "%s"' % (at, host.name)
-            claim("mac", host.mac, owner)
-            claim("address", str(host.address), owner)
+        here = label("networks", at, network.interface)
+        claim("interface", network.interface, here)
+        claim("VLAN", network.vlan, here)
+        claim("address", network.server_address, here)
+        for position, host in enumerate(network.hosts):
+            here = _host_label(at, position, host.name)
+            claim("MAC", host.mac, here)
+            claim("address", str(host.address), here)
 
 
 def _names(items: Sequence[Mapping[str, Any]]) -> Iterable[Tuple[str, Tuple[str, ...]]]:
-    seen = set()
-    for at, item in enumerate(items):
-        with naming('names[%d] "%s"' % (at, item["name"])):
-            if not is_name(item["name"]):
-                raise ValueError("a name is %s" % NAME_RULE)
-            if item["name"] in seen:
-                raise ValueError("the name is there twice")
-            seen.add(item["name"])
+    named = labels("names", items)
+    for item in items:
+        try:
             yield item["name"], tuple(str(parse_address(address)) for address in item["addresses"])
-
-
-def _servers(servers: Sequence[str]) -> Iterable[str]:
-    for at, server in enumerate(servers):
-        with naming("upstream_servers[%d]" % at):
-            yield str(parse_address(server))
+        except ValueError as error:
+            raise ItemError("%s: %s" % (named[item["name"]], error)) from error
 
 
 def render(service: Service, folder: str) -> Dict[str, str]:
@@ -234,7 +243,7 @@ def _conf(service: Service, folder: str) -> Iterable[str]:
             network.netmask,
             service.lease_time,
         )
-        # Not with "set:" in the hosts file: dnsmasq up to 2.90 crashes when it reloads one with a tag in use.
+        # Not with "set:" in the hosts file: dnsmasq 2.90 crashes when it reloads one with a tag that was in use.
         for host in network.hosts:
             if host.default_route:
                 yield "dhcp-mac=set:%s,%s" % (_ROUTE_TAG, host.mac)

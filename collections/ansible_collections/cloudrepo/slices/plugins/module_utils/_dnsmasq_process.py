@@ -22,11 +22,12 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._dnsmasq import (
     OPTIONS,
     USER,
 )
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, tidy, write_whole
+from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import run
 
 RUN_DIR = "/run/cloudrepo/dnsmasq"
-NETNS_DIR = "/run/netns"
 RESOLV_CONFS = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 FOLDER = "folder"
@@ -124,6 +125,8 @@ def apply(actions: List[Action], where: Place, service: _dnsmasq.Service) -> Non
     """
     if not os.path.exists(os.path.join(NETNS_DIR, where.namespace)):
         raise OSError("namespace %s does not exist" % where.namespace)
+    if not _is_user(USER):
+        raise OSError("there is no user %s: run the playbook prepare_hosts" % USER)
     changed = {action.name: action for action in actions}
     os.makedirs(where.folder, mode=0o711, exist_ok=True)
     os.makedirs(os.path.dirname(where.pidfile), mode=0o755, exist_ok=True)
@@ -149,15 +152,13 @@ def remove(where: Place) -> None:
     """Stop the slice's dnsmasq and remove its files.
 
     Raises:
-        OSError: the process did not end, or the folder holds something that is not ours.
+        OSError: the process did not end.
     """
     _stop(where)
     for name in OWNERS:
-        for path in (where.path(name), _temporary(where.path(name))):
-            if os.path.lexists(path):
-                os.unlink(path)
+        remove_file(where.path(name))
     if os.path.isdir(where.folder):
-        os.rmdir(where.folder)
+        tidy(where.folder)
 
 
 def _start(where: Place) -> None:
@@ -190,8 +191,7 @@ def _stop(where: Place) -> None:
     pid = running_pid(where)
     if pid is not None:
         raise OSError("dnsmasq (process %d) does not end" % pid)
-    if os.path.lexists(where.pidfile):
-        os.unlink(where.pidfile)
+    remove_file(where.pidfile)
 
 
 def _end(pid: int, sign: signal.Signals, where: Place) -> None:
@@ -222,6 +222,14 @@ def _namespace_of(pid: int) -> str:
     return ""
 
 
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _read(path: str) -> Optional[str]:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -239,20 +247,6 @@ def _metadata(path: str) -> Mapping[str, Any]:
     return {"owner": owner, "mode": "%04o" % stat.S_IMODE(found.st_mode)}
 
 
-def _temporary(path: str) -> str:
-    return path + ".new"
-
-
 def _write(path: str, content: str, owner: str) -> None:
-    """Replace a file in one step, so that nobody ever reads a half of it."""
-    try:
-        account = pwd.getpwnam(owner)
-    except KeyError:
-        raise OSError("there is no user %s: is dnsmasq installed?" % owner) from None
-    temporary = _temporary(path)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        os.fchown(descriptor, account.pw_uid, account.pw_gid)
-        os.fchmod(descriptor, 0o600)
-        file.write(content)
-    os.replace(temporary, path)
+    write_whole(path, content, 0o600)
+    os.chown(path, pwd.getpwnam(owner).pw_uid, 0)

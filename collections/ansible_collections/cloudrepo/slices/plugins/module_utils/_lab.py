@@ -13,7 +13,7 @@ from typing import Any
 
 MANAGEMENT_BRIDGE = "slmgmt0"
 TRUNK_BRIDGE = "sltrunk0"
-CONTROLLER = "10.0.10.254/24"
+CONTROLLER = ipaddress.IPv4Interface("10.0.10.254/24")
 INTERNET = "internet"
 INTERNET_ADDRESS = "203.0.113.1"
 UPLINK = "203.0.113.2/24"
@@ -147,9 +147,8 @@ def bridge_commands(present: set[str]) -> list[str]:
     """`ip -batch` lines for the bridges that are missing."""
     lines: list[str] = []
     if MANAGEMENT_BRIDGE not in present:
-        address = CONTROLLER.split("/")[0]
         lines += [
-            "link add %s address %s type bridge" % (MANAGEMENT_BRIDGE, mac_of(address)),
+            "link add %s address %s type bridge" % (MANAGEMENT_BRIDGE, mac_of(str(CONTROLLER.ip))),
             "address add %s dev %s" % (CONTROLLER, MANAGEMENT_BRIDGE),
             "link set %s up" % MANAGEMENT_BRIDGE,
         ]
@@ -185,7 +184,7 @@ def address_commands(host: Host) -> list[str]:
     """`ip -batch` lines, run inside the host."""
     return [
         "link set lo up",
-        "address replace %s/%s dev mgmt0" % (host.address, CONTROLLER.split("/")[1]),
+        "address replace %s/%d dev mgmt0" % (host.address, CONTROLLER.network.prefixlen),
         "link set mgmt0 up",
         "link set trunk0 up",
     ]
@@ -211,8 +210,8 @@ def disk_files(host: Host, hosts: list[Host], passwd: dict[str, str], public_key
 
 def check_hosts(hosts: list[Host]) -> None:
     """Refuse hosts that cannot be, naming the one at fault."""
-    network = ipaddress.IPv4Interface(CONTROLLER).network
-    seen = {INTERNET, CONTROLLER.split("/")[0]}
+    network = CONTROLLER.network
+    seen = {INTERNET, str(CONTROLLER.ip)}
     for index, host in enumerate(hosts):
         item = "hosts[%d] %r: " % (index, host.name)
         if not NAME.match(host.name):

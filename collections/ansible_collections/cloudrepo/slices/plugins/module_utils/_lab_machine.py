@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Iterator
+from typing import IO, Iterator, cast
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._lab import (
     CONTROLLER,
@@ -97,6 +96,52 @@ def exclusive(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
+class _Init:
+    """The conversation with the init of a host that is being started; see lab_init.py."""
+
+    def __init__(self, name: str, disk: Path, script: Path) -> None:
+        self.name = name
+        host = {"name": name, "disk": str(disk), "script": "/etc/lab_boot.sh"}
+        process = subprocess.Popen(
+            ["/usr/bin/python3", "-I", str(script), json.dumps(host)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            universal_newlines=True,
+        )
+        self.stdin = cast("IO[str]", process.stdin)
+        self.stdout = cast("IO[str]", process.stdout)
+        self.pid = int(self._line())
+        process.wait()  # it has forked the init, and ends
+        started = start_time(Path("/proc/%d/stat" % self.pid).read_text())
+        if started is None:
+            raise LabError("%s: its init ended at once" % name)
+        self.started = started
+
+    def _line(self) -> str:
+        line = self.stdout.readline().strip()
+        if not line:
+            raise LabError("%s: its init ended without a word" % self.name)
+        if line.startswith("error: "):
+            raise LabError("%s: %s" % (self.name, line.partition(" ")[2]))
+        return line
+
+    def expect(self, word: str) -> None:
+        line = self._line()
+        if line != word:
+            raise LabError("%s: its init said %r, not %r" % (self.name, line, word))
+
+    def go_on(self) -> None:
+        self.stdin.write("go\n")
+        self.stdin.flush()
+
+    def close(self) -> None:
+        self.stdin.close()
+        self.stdout.close()
+
+
 class Lab:
     """The lab on this machine. Its state is written before each step, so that a crash leaves nothing unknown."""
 
@@ -156,7 +201,7 @@ class Lab:
         if strangers:
             raise LabError("network interfaces that this lab did not make are in its way: " + ", ".join(strangers))
         routes = json.loads(run(["ip", "-json", "-4", "route", "show"]))
-        taken = clashes([str(ipaddress.IPv4Interface(CONTROLLER).network)], routes, [MANAGEMENT_BRIDGE])
+        taken = clashes([str(CONTROLLER.network)], routes, [MANAGEMENT_BRIDGE])
         if taken:
             raise LabError("the lab's network is in use on this machine: " + ", ".join(taken))
 
@@ -169,18 +214,18 @@ class Lab:
         self._write_keys()
         for name in starting:
             self._write_disk(name, public_key, files)
-        inits = {name: self._spawn(name, files) for name in starting}
+        inits = [self._spawn(name, files) for name in starting]
         try:
-            for name, init in inits.items():
-                _expect(name, init, "booted")
+            for init in inits:
+                init.expect("booted")
             self._plug(starting)
-            for init in inits.values():
-                _tell(init)
-            for name, init in inits.items():
-                _expect(name, init, "ready")
+            for init in inits:
+                init.go_on()
+            for init in inits:
+                init.expect("ready")
         finally:
-            for init in inits.values():
-                _close(init)
+            for init in inits:
+                init.close()
 
     def _write_keys(self) -> None:
         """Host keys are made once per lab, so that a host started again is still known."""
@@ -236,23 +281,9 @@ class Lab:
                 _write(upper, file, uid)
         done.touch()
 
-    def _spawn(self, name: str, files: Path) -> subprocess.Popen[str]:
-        host = {"name": name, "disk": str(self.disk(name)), "script": "/etc/lab_boot.sh"}
-        init = subprocess.Popen(
-            ["/usr/bin/python3", "-I", str(files / "lab_init.py"), json.dumps(host)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-            text=True,
-        )
-        pid = int(_line(name, init))
-        init.wait()
-        started = start_time(Path("/proc/%d/stat" % pid).read_text())
-        if started is None:
-            raise LabError("%s: its init ended at once" % name)
-        self.state.hosts[name] = {"pid": pid, "start": started}
+    def _spawn(self, name: str, files: Path) -> _Init:
+        init = _Init(name, self.disk(name), files / "lab_init.py")
+        self.state.hosts[name] = {"pid": init.pid, "start": init.started}
         self._save()
         return init
 
@@ -331,7 +362,9 @@ class Lab:
             subprocess.run(
                 ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=%s" % path, "lab"],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
             )
             path.unlink(missing_ok=True)
 
@@ -373,32 +406,3 @@ def _write(upper: Path, file: File, uid: int) -> None:
     path.chmod(file.mode)
     if file.owned_by_user:
         os.chown(path, uid, uid)
-
-
-def _line(name: str, init: subprocess.Popen[str]) -> str:
-    """The next line that a host's init says."""
-    assert init.stdout is not None
-    line = init.stdout.readline().strip()
-    if not line:
-        raise LabError("%s: its init ended without a word" % name)
-    if line.startswith("error: "):
-        raise LabError("%s: %s" % (name, line.partition(" ")[2]))
-    return line
-
-
-def _tell(init: subprocess.Popen[str]) -> None:
-    assert init.stdin is not None
-    init.stdin.write("go\n")
-    init.stdin.flush()
-
-
-def _expect(name: str, init: subprocess.Popen[str], word: str) -> None:
-    line = _line(name, init)
-    if line != word:
-        raise LabError("%s: its init said %r, not %r" % (name, line, word))
-
-
-def _close(init: subprocess.Popen[str]) -> None:
-    assert init.stdin is not None and init.stdout is not None
-    init.stdin.close()
-    init.stdout.close()

@@ -53,7 +53,7 @@ _SCAN = (
 def scan() -> List[str]:
     """The argument list that prints what ``parse_scan`` reads."""
     commands = [["--columns=" + columns, "list", table] for table, columns in _SCAN]
-    return ["ovs-vsctl", "--timeout=%d" % TIMEOUT, "-f", "json"] + _joined(commands)
+    return ["ovs-vsctl", "--timeout=%d" % TIMEOUT, "-f", "json", *_joined(commands)]
 
 
 def parse_scan(text: str) -> Database:
@@ -70,12 +70,12 @@ def parse_scan(text: str) -> Database:
 
 def transaction(commands: Iterable[Command]) -> List[str]:
     """The argument list that does all the commands or none, and returns when ovs-vswitchd has done its part."""
-    return ["ovs-vsctl", "--timeout=%d" % TIMEOUT] + _joined(commands)
+    return ["ovs-vsctl", "--timeout=%d" % TIMEOUT, *_joined(commands)]
 
 
 def add_port(bridge: str, name: str, tag: int, external_ids: Mapping[str, str], internal: bool) -> List[Command]:
     """Add a port that carries one VLAN untagged; the device of an internal one is made by ovs-vswitchd."""
-    command = ["add-port", bridge, name, "tag=%d" % tag] + _assignments(external_ids)
+    command = ["add-port", bridge, name, "tag=%d" % tag, *_assignments(external_ids)]
     return [command] + ([["set", "Interface", name, "type=internal"]] if internal else [])
 
 
@@ -92,10 +92,10 @@ def set_external_ids(name: str, before: Mapping[str, str], after: Mapping[str, s
     commands = []
     surplus = [quote(key) for key in before if key not in after]
     if surplus:
-        commands.append(["remove", "Port", name, "external_ids"] + surplus)
+        commands.append(["remove", "Port", name, "external_ids", *surplus])
     changed = {key: value for key, value in after.items() if before.get(key) != value}
     if changed:
-        commands.append(["set", "Port", name] + _assignments(changed))
+        commands.append(["set", "Port", name, *_assignments(changed)])
     return commands
 
 
@@ -116,7 +116,7 @@ def _assignments(external_ids: Mapping[str, str]) -> List[str]:
 
 
 def _joined(commands: Iterable[Command]) -> List[str]:
-    return [word for command in commands for word in ["--"] + command]
+    return [word for command in commands for word in ["--", *command]]
 
 
 def _port(row: Row, bridge: str, interface: Row) -> Port:

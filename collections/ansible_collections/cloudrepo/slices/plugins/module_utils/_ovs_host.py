@@ -14,15 +14,8 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
-from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import (
-    Host,
-    Line,
-    Options,
-    Steps,
-    device_settings,
-    owned,
-    steps,
-)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import ALL_SETTINGS, Host, Options, owned
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps import Line, Steps, Sysctls, steps
 
 
 def scan(options: Options) -> Host:
@@ -59,9 +52,10 @@ def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
     """Do the actions.
 
     Raises:
-        ValueError: the namespace cannot be deleted, as processes are still in it; nothing was done then.
+        ValueError: processes are still in the namespace that is to be deleted, and nothing was done; or Open vSwitch
+            refused the transaction, and nothing of it was done.
         ItemError: a port could not be changed.
-        CommandError: Open vSwitch refused the transaction, and nothing of it was done.
+        CommandError: a namespace could not be created or deleted.
     """
     plan, namespace = steps(todo, options, host), options.namespace
     if plan.delete_namespace:
@@ -92,16 +86,18 @@ def _settings(names: Iterable[str]) -> Dict[str, Mapping[str, int]]:
 
 
 def _write_settings(plan: Steps, options: Options) -> None:
-    for namespace in (None, options.namespace):
-        mine = [change for change in plan.sysctls if change.namespace == namespace]
-        if not mine:
-            continue
+    for namespace in {change.namespace for change in plan.sysctls}:
         with _sysctl.network_namespace(namespace):
-            for change in mine:
-                try:
-                    _sysctl.write(change.name, change.values)
-                except OSError as error:
-                    raise ItemError("%s: %s" % (_label(change.name, options), error)) from error
+            for change in plan.sysctls:
+                if change.namespace == namespace:
+                    _write(change, options)
+
+
+def _write(change: Sysctls, options: Options) -> None:
+    try:
+        _sysctl.write(change.name, change.values)
+    except OSError as error:
+        raise ItemError("%s: %s" % (_label(change.name, options), error)) from error
 
 
 def _batch(namespace: Optional[str], lines: List[Line], options: Options) -> None:
@@ -119,8 +115,12 @@ def _batch(namespace: Optional[str], lines: List[Line], options: Options) -> Non
 
 
 def _transaction(commands: List[_ovs.Command]) -> None:
-    if commands:
+    if not commands:
+        return
+    try:
         run(_ovs.transaction(commands))
+    except CommandError as error:
+        raise ValueError(_ovs.explain(error)) from error
 
 
 def _label(name: str, options: Options) -> str:

@@ -97,7 +97,6 @@ _SCHEMA = (
         gateway INTEGER NOT NULL,
         dhcp INTEGER NOT NULL,
         server_address TEXT,
-        port_security INTEGER NOT NULL,
         PRIMARY KEY (slice_id, number),
         FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
     )""",
@@ -129,9 +128,9 @@ _VM = (
     "retired",
 )
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
-_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address", "port_security")
+_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp", "port_security"))
+_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {

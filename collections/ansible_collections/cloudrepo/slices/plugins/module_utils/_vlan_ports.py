@@ -2,25 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ports of a slice on one host: what is wanted, what is there, and the steps from one to the other. Pure."""
+"""The ports of a slice on one host: what is wanted, what is there, and what has to change. Pure."""
 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_address
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
-from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
-from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import (
-    CREATE,
-    DELETE,
-    Action,
-    State,
-    reconcile,
-)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
 
 TAP = "tap"
 INTERNAL = "internal"
@@ -31,15 +24,13 @@ NAMESPACE = "namespace"
 DEAF = {"ipv4.arp_ignore": 8, "ipv4.rp_filter": 1, "ipv6.disable_ipv6": 1}
 # Gateways have no IPv6 address, so none that a guest could reach unasked.
 SETTINGS = {TAP: tuple(DEAF), INTERNAL: ("ipv4.forwarding", "ipv6.disable_ipv6")}
+ALL_SETTINGS = tuple(sorted({setting for settings in SETTINGS.values() for setting in settings}))
 
 _PREFIX = "cloudrepo"
+_CIDR = re.compile(r"[0-9.]+/[0-9]+")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # Devices that the kernel itself puts into every namespace once their module is loaded.
 _KERNELS_OWN = frozenset("lo erspan0 gre0 gretap0 ip6_vti0 ip6gre0 ip6tnl0 ip_vti0 sit0 tunl0".split())
-# An internal port's device as ovs-vswitchd makes it.
-_NEW_DEVICE: State = {
-    "alias": None, "namespace": None, "addresses": [], "gateway": None, "up": False, "sysctls": {}
-}  # fmt: skip
 
 
 class Options(NamedTuple):
@@ -56,53 +47,12 @@ class Options(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One scan of a host; ``inside`` is None if the namespace does not exist, ``users`` has those that do."""
+    """One scan of a host; ``inside`` is None if the namespace does not exist."""
 
     ovs: _ovs.Database
     root: _iproute.Network
     inside: Optional[_iproute.Network]
     sysctls: Mapping[str, Mapping[str, int]]
-
-
-class Line(NamedTuple):
-    """A line of an ``ip -batch`` and the port it is for."""
-
-    text: str
-    name: str
-
-
-class Sysctls(NamedTuple):
-    """Settings to write for a device in a namespace."""
-
-    name: str
-    namespace: Optional[str]
-    values: Mapping[str, int]
-
-
-class Steps(NamedTuple):
-    """What is to be done, in this order; a list that is empty costs nothing.
-
-    Attributes:
-        create_namespace: whether the namespace is created.
-        leftovers: lines for the namespace that delete dead devices there.
-        detach: Open vSwitch commands that drop ports whose device is lost: only what is a new port gets a new device.
-        prepare: lines for the host that make TAPs ready, and delete dead devices.
-        connect: the Open vSwitch commands of the one transaction.
-        place: lines for the host that move internal ports into the namespace, and delete TAPs that are disconnected now.
-        sysctls: settings to write.
-        settle: lines for where the internal ports are: addresses, up, routes.
-        delete_namespace: whether the namespace is deleted.
-    """
-
-    create_namespace: bool
-    leftovers: List[Line]
-    detach: List[_ovs.Command]
-    prepare: List[Line]
-    connect: List[_ovs.Command]
-    place: List[Line]
-    sysctls: List[Sysctls]
-    settle: List[Line]
-    delete_namespace: bool
 
 
 # --- the options --------------------------------------------------------------------------------------------------
@@ -125,7 +75,7 @@ def validate(options: Options) -> None:
         raise ValueError("tap_user %r is not the name of a user" % options.tap_user)
     # A namespace carries no stamp but its name.
     if options.namespace not in (None, "slice-%d" % options.slice_id):
-        raise ValueError("namespace %r: the namespace of slice_id %d is slice-%d" % (options.namespace, *[options.slice_id] * 2))
+        raise ValueError("namespace %r is not slice-%d, as slice_id says" % (options.namespace, options.slice_id))
     named: Dict[str, str] = {}
     for index, port in enumerate(options.ports):
         here = label("ports", index, port["name"])
@@ -136,9 +86,9 @@ def validate(options: Options) -> None:
         if port["name"] in named:
             raise ItemError("%s: the name is used by %s already" % (here, named[port["name"]]))
         named[port["name"]] = here
-    routers = [named[port["name"]] for port in options.ports if port["gateway"]]
+    routers = [named[port["name"]] for port in options.ports if options.present and port["gateway"]]
     if len(routers) > 1:
-        raise ItemError("%s: %s has a gateway already, and one default route is all there can be" % (routers[1], routers[0]))
+        raise ItemError("%s: %s has a gateway already, there is one default route" % (routers[1], routers[0]))
 
 
 def _validate_port(port: Mapping[str, Any], options: Options) -> None:
@@ -172,24 +122,23 @@ def _validate_internal(port: Mapping[str, Any], namespace: Optional[str]) -> Non
     address = _interface(port["address"]) if port["address"] is not None else None
     if port["gateway"] is None:
         return
-    if address is None:
-        raise ValueError("a gateway needs an address")
     if namespace is None:
         raise ValueError("a gateway needs a namespace: the host's own default route is not touched")
-    if parse_address(port["gateway"], address.network) == address.ip:
-        raise ValueError("the gateway %s is the port's own address" % port["gateway"])
+    if address is None:
+        raise ValueError("a gateway needs an address")
+    gateway = ip_address(port["gateway"])
+    if gateway not in address.network or gateway == address.ip:
+        raise ValueError("%s is no gateway for %s" % (gateway, address))
 
 
 def _interface(value: str) -> IPv4Interface:
-    address, slash, prefix = value.partition("/")
     try:
-        interface = IPv4Interface(value)
+        interface = IPv4Interface(value if _CIDR.fullmatch(value) else "")
     except ValueError as error:
-        raise ValueError("%r is not an address such as 192.168.100.1/24" % value) from error
-    if not slash or not prefix.isdigit():
-        raise ValueError("%r has no prefix length, as 192.168.100.1/24 has" % value)
-    if interface.network.prefixlen < 31:
-        parse_address(address, interface.network)
+        raise ValueError("%r is not an address with its prefix length, such as 192.168.100.1/24" % value) from error
+    network = interface.network
+    if network.prefixlen < 31 and interface.ip in (network.network_address, network.broadcast_address):
+        raise ValueError("%s is no address for a host" % value)
     return interface
 
 
@@ -254,7 +203,7 @@ def owned(options: Options, ovs: _ovs.Database, *networks: Optional[_iproute.Net
     names = {port.name for port in ovs.ports.values() if _port_owner(port) == options.slice}
     for network in networks:
         devices = network.devices.values() if network else ()
-        names |= {device.name for device in devices if _device_owner(device) == options.slice}
+        names |= {device.name for device in devices if device_owner(device) == options.slice}
     return names
 
 
@@ -283,13 +232,13 @@ def _observed_tap(name: str, host: Host) -> State:
     port, device = host.ovs.ports.get(name), host.root.devices.get(name)
     state = _observed_port(port, device)
     # A device that lost its stamp may be another one, made by hand after ours was deleted: the port does not know it.
-    attached = device is not None and (port is None or (not port.error and _device_owner(device) is not None))
+    attached = device is not None and (port is None or (not port.error and device_owner(device) is not None))
     return dict(
         state,
         type=TAP,
         attached=attached,
         user=device.user if device else None,
-        sysctls=_settings(name, TAP, host),
+        sysctls=_settings(name, TAP, host) if device else {},
     )
 
 
@@ -333,11 +282,11 @@ def _port_owner(port: _ovs.Port) -> Optional[str]:
     return port.external_ids.get(_PREFIX + "-slice")
 
 
-def _device_owner(device: _iproute.Device) -> Optional[str]:
-    return _alias_owner(device.alias)
+def device_owner(device: _iproute.Device) -> Optional[str]:
+    return alias_owner(device.alias)
 
 
-def _alias_owner(alias: str) -> Optional[str]:
+def alias_owner(alias: str) -> Optional[str]:
     words = alias.split()
     fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)
     return fields.get("slice") if words[:1] == [_PREFIX] else None
@@ -379,7 +328,7 @@ def _conflict(port: Mapping[str, Any], options: Options, host: Host) -> Optional
     device = host.root.devices.get(name)
     inner = host.inside.devices.get(name) if host.inside else None
     owners = [_port_owner(there)] if there else []
-    owners += [_device_owner(found) for found in (device, inner) if found]
+    owners += [device_owner(found) for found in (device, inner) if found]
     other = next((owner for owner in owners if owner not in (None, mine)), None)
     if other:
         return "it exists and belongs to slice %s" % other
@@ -392,7 +341,7 @@ def _conflict(port: Mapping[str, Any], options: Options, host: Host) -> Optional
     return None
 
 
-# --- from one to the other ----------------------------------------------------------------------------------------
+# --- what has to change -------------------------------------------------------------------------------------------
 
 
 def actions(options: Options, host: Host) -> List[Action]:
@@ -426,115 +375,3 @@ def _refuse_strangers(names: Iterable[str], namespace: str) -> None:
     strangers = sorted(set(names) - _KERNELS_OWN)
     if strangers:
         raise ValueError("namespace %s cannot be deleted: %s in it is not ours" % (namespace, ", ".join(strangers)))
-
-
-def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
-    """How the actions are done, with as few processes as there can be."""
-    of_namespace = {action.kind for action in todo if _type(action) == NAMESPACE}
-    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], DELETE in of_namespace)
-    for action in todo:
-        if _type(action) == NAMESPACE:
-            if action.after:
-                result.settle.append(Line(_iproute.set_up("lo"), action.name))
-            continue
-        if _has_leftover(action, options, host):
-            result.leftovers.append(Line(_iproute.delete(action.name), action.name))
-        _connection_steps(action, result)
-        if _type(action) == TAP:
-            _tap_steps(action, options, result)
-        else:
-            _internal_steps(action, host, result)
-    return result
-
-
-def _type(action: Action) -> str:
-    return str((action.after or action.before or {})["type"])
-
-
-def _has_leftover(action: Action, options: Options, host: Host) -> bool:
-    """Whether a dead device of ours is in the namespace; a living one goes with its port."""
-    device = host.inside.devices.get(action.name) if host.inside else None
-    before = action.before or {}
-    alive = before.get("namespace") is not None and before["attached"]
-    return device is not None and _device_owner(device) == options.slice and not alive
-
-
-def _connection_steps(action: Action, result: Steps) -> None:
-    name, before, after = action.name, action.before or {}, action.after or {}
-    connected, wanted_on = before.get("bridge"), after.get("bridge")
-    if _reattached(action):
-        result.detach.append(_ovs.del_port(name))
-        connected = None
-    if connected and not wanted_on:
-        result.connect.append(_ovs.del_port(name))
-    elif wanted_on and not connected:
-        internal = after["type"] == INTERNAL
-        result.connect.extend(_ovs.add_port(wanted_on, name, after["vlan"], after["external_ids"], internal))
-    elif wanted_on:
-        if before["vlan"] != after["vlan"]:
-            result.connect.append(_ovs.set_tag(name, after["vlan"]))
-        result.connect.extend(_ovs.set_external_ids(name, before["external_ids"], after["external_ids"]))
-
-
-def _reattached(action: Action) -> bool:
-    """Whether the port is dropped and made again: its device is lost, or it is on another bridge."""
-    before, after = action.before, action.after
-    if not before or not after or before["bridge"] is None:
-        return False
-    return not before["attached"] or after["bridge"] not in (None, before["bridge"])
-
-
-def _tap_steps(action: Action, options: Options, result: Steps) -> None:
-    name, before, after = action.name, action.before or {}, action.after
-    exists = before.get("user") is not None
-    if after is None:
-        # One that was made by hand in the place of ours stays.
-        if exists and _alias_owner(before["alias"]) == options.slice:
-            result.place.append(Line(_iproute.delete(name), name))
-        return
-    lines = [] if exists else [_iproute.add_tap(name, after["user"])]
-    if before.get("alias") != after["alias"]:
-        lines.append(_iproute.set_alias(name, after["alias"]))
-    if not before.get("up"):
-        lines.append(_iproute.set_up(name))
-    result.prepare.extend(Line(text, name) for text in lines)
-    if before.get("sysctls") != after["sysctls"]:
-        result.sysctls.append(Sysctls(name, None, after["sysctls"]))
-
-
-def _internal_steps(action: Action, host: Host, result: Steps) -> None:
-    name, before, after = action.name, action.before, action.after
-    if before and before["bridge"] is None and name in host.root.devices:
-        # Its port is gone, and a new port would not get this device.
-        result.prepare.append(Line(_iproute.delete(name), name))
-    if after is None:
-        return
-    if before is None or before["bridge"] is None or _reattached(action):
-        before = _NEW_DEVICE
-    moved = before["namespace"] != after["namespace"]
-    if before["alias"] != after["alias"]:
-        # Before it moves: what is found in a namespace always has its stamp.
-        lines = result.place if before["namespace"] is None else result.settle
-        lines.append(Line(_iproute.set_alias(name, after["alias"]), name))
-    if moved:
-        result.place.append(Line(_iproute.move(name, after["namespace"]), name))
-        # On its way it loses everything but its alias.
-        before = _NEW_DEVICE
-    if before["sysctls"] != after["sysctls"]:
-        result.sysctls.append(Sysctls(name, after["namespace"], after["sysctls"]))
-    result.settle.extend(Line(text, name) for text in _settling(name, before, after))
-
-
-def _settling(name: str, before: State, after: State) -> List[str]:
-    """Addresses, up and the default route; a route goes with the address or the link that it needs."""
-    lines = [] if after["gateway"] or not before["gateway"] else [_iproute.delete_default_route(name)]
-    if before["addresses"] != after["addresses"]:
-        surplus = [address for address in before["addresses"] if address not in after["addresses"]]
-        lines.extend(_iproute.delete_address(name, address) for address in surplus)
-        # Deleting the first address of a subnet can take the others with it.
-        lines.extend(_iproute.replace_address(name, address) for address in after["addresses"])
-    if not before["up"]:
-        lines.append(_iproute.set_up(name))
-    if after["gateway"] and (lines or before["gateway"] != after["gateway"]):
-        lines.append(_iproute.default_route(name, after["gateway"]))
-    return lines

@@ -189,10 +189,12 @@ restarted:
 """
 
 import re
+from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process
 from ansible_collections.cloudrepo.slices.plugins.module_utils._dnsmasq import parse_service
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
@@ -247,11 +249,10 @@ def run_module(module: AnsibleModule) -> None:
     module.exit_json(**result)
 
 
-def _where(slice_name: str, state_dir: str, namespace: str) -> _dnsmasq_process.Place:
-    if not is_name(slice_name):
-        raise ValueError("slice %r: a name is %s" % (slice_name, NAME_RULE))
-    if namespace is not None and not is_name(namespace):
-        raise ValueError("namespace %r: a name is %s" % (namespace, NAME_RULE))
+def _where(slice_name: str, state_dir: str, namespace: Optional[str]) -> _dnsmasq_process.Place:
+    for option, name in (("slice", slice_name), ("namespace", namespace)):
+        if name is not None and not is_name(name):
+            raise ValueError("%s %r: a name is %s" % (option, name, NAME_RULE))
     # The path becomes part of dnsmasq's configuration.
     if not re.fullmatch(r"/[A-Za-z0-9._/-]+", state_dir):
         raise ValueError("state_dir %r is not an absolute path of letters, digits and ._-" % state_dir)
@@ -276,7 +277,7 @@ def main() -> None:
     )
     try:
         run_module(module)
-    except (CommandError, OSError, ValueError) as error:
+    except (CommandError, ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -79,7 +79,7 @@ from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq
-from ansible_collections.cloudrepo.slices.plugins.module_utils._checks import parse_mac
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_mac
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 
 POLL_SECONDS = 0.25
@@ -102,9 +102,7 @@ def run_module(module: AnsibleModule) -> None:
     result = [_result(lease, names) for lease in leases]
     if missing:
         guests = ", ".join("%s (%s)" % (mac, names.get(mac, "not reserved")) for mac in missing)
-        module.fail_json(
-            msg="no lease after %d seconds: %s" % (module.params["timeout"], guests), leases=result
-        )
+        module.fail_json(msg="no lease after %d seconds: %s" % (module.params["timeout"], guests), leases=result)
     module.exit_json(changed=False, leases=result)
 
 

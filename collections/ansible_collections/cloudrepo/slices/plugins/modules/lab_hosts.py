@@ -20,7 +20,7 @@ author:
   - cloudrepo contributors (@cloudrepo)
 requirements:
   - Linux with overlayfs, root
-  - iproute2, util-linux, openssh-server, openvswitch-switch, dnsmasq-base and busybox
+  - iproute2, util-linux, openssh-server, openvswitch-switch, dnsmasq-base and sudo
 attributes:
   check_mode:
     support: full

@@ -33,7 +33,7 @@ options:
       - The registry's file.
       - Its folder is created with mode V(0700) if it is missing, the file with mode V(0600).
     type: path
-    default: /var/lib/cloudrepo/registry.sqlite
+    default: /var/lib/cloudrepo/registry/slices.sqlite
   state:
     description:
       - V(read) returns the whole registry.
@@ -233,10 +233,6 @@ options:
           server_address:
             description: Address of the slice's own port on it with prefix length, if it has one.
             type: str
-          port_security:
-            description: Whether a port accepts only its own MAC and addresses.
-            type: bool
-            required: true
           endpoints:
             description: The interfaces that it joins.
             type: list
@@ -389,7 +385,6 @@ LINK_SPEC = {
     "gateway": _needed("bool"),
     "dhcp": _needed("bool"),
     "server_address": {"type": "str"},
-    "port_security": _needed("bool"),
     "endpoints": _items({"vm": _needed("str"), "interface": _needed("str")}),
 }
 
@@ -408,7 +403,7 @@ RECORD_SPEC = {
 }
 
 ARGUMENT_SPEC = {
-    "path": {"type": "path", "default": "/var/lib/cloudrepo/registry.sqlite"},
+    "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
     "state": {"type": "str", "choices": ["read", "reserved", "status", "absent"], "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 # Copyright (c) 2026, cloudrepo contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KERNEL = "linux-image-cloud-amd64"
+BUSYBOX = "busybox-static"
 GUEST = Path(__file__).parent / "guest"
 DISK_MB = 64
 # In the order in which they are loaded.
@@ -81,7 +82,7 @@ def cpio(entries: list[Entry]) -> bytes:
 
 
 def run(*argv: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OSError(f"{' '.join(argv)} failed (rc={done.returncode}): {' '.join(done.stderr.split())}")
     return done.stdout
@@ -96,8 +97,11 @@ def kernel_package() -> str:
     return found.group(1)
 
 
-def fetch_kernel(work: Path) -> Path:
-    """Download and unpack the kernel: the folder with boot/ and lib/modules/."""
+def fetch(work: Path) -> Path:
+    """Download and unpack the kernel and busybox: the folder with boot/, lib/modules/ and busybox.
+
+    Not installed: the machine has a kernel of its own, and its busybox may be another package that this one replaces.
+    """
     try:
         package = kernel_package()
     except OSError:
@@ -105,9 +109,10 @@ def fetch_kernel(work: Path) -> Path:
         package = kernel_package()
     # As root throughout: apt's own user may not write into our folder.
     options = ["--quiet", "--option", "Acquire::Retries=3", "--option", "APT::Sandbox::User=root"]
-    run("apt-get", *options, "download", package, cwd=work)
-    unpacked = work / "kernel"
-    run("dpkg-deb", "--extract", str(next(work.glob("linux-image-*.deb"))), str(unpacked))
+    run("apt-get", *options, "download", package, BUSYBOX, cwd=work)
+    unpacked = work / "unpacked"
+    for archive in work.glob("*.deb"):
+        run("dpkg-deb", "--extract", str(archive), str(unpacked))
     return unpacked
 
 
@@ -119,7 +124,7 @@ def libraries(program: str) -> list[str]:
     return re.findall(r"(/\S+) \(0x", listing)
 
 
-def guest_entries(kernel: Path, public_key: bytes) -> list[Entry]:
+def guest_entries(unpacked: Path, public_key: bytes) -> list[Entry]:
     entries = [folder(path) for path in FOLDERS] + [
         folder("tmp", 0o1777),
         folder("root/.ssh", 0o700),
@@ -138,16 +143,16 @@ def guest_entries(kernel: Path, public_key: bytes) -> list[Entry]:
         file("etc/acpi/PWRF/00000080", (GUEST / "powerbtn").read_bytes(), 0o755),
         link("init", "sbin/init"),
     ]
-    busybox = Path("/bin/busybox").read_bytes()
-    entries.append(file("bin/busybox", busybox, 0o755))
-    applets = run("/bin/busybox", "--list-full").split()
+    busybox = next(unpacked.glob("**/bin/busybox"))
+    entries.append(file("bin/busybox", busybox.read_bytes(), 0o755))
+    applets = run(str(busybox), "--list-full").split()
     entries += [link(path, "/bin/busybox") for path in applets if path != "bin/busybox"]
     entries.append(file("usr/sbin/dropbear", Path("/usr/sbin/dropbear").read_bytes(), 0o755))
     for path in libraries("/usr/sbin/dropbear"):
         # The loader is looked up by its full path, the rest by name in the default folders.
         place = path if "/ld-linux" in path else "/lib/" + os.path.basename(path)
         entries.append(file(place.lstrip("/"), Path(path).read_bytes(), 0o755))
-    modules = next((kernel / "lib/modules").iterdir()) / "kernel"
+    modules = next(unpacked.glob("**/lib/modules/*")) / "kernel"
     for module in MODULES:
         entries.append(file(f"lib/modules/{Path(module).name}.ko", (modules / f"{module}.ko").read_bytes()))
     entries.append(file("etc/modules", "".join(f"{Path(module).name}.ko\n" for module in MODULES).encode()))
@@ -155,10 +160,10 @@ def guest_entries(kernel: Path, public_key: bytes) -> list[Entry]:
 
 
 def build(work: Path, public_key: bytes) -> Path:
-    kernel = fetch_kernel(work)
-    (work / "initrd").write_bytes(cpio(guest_entries(kernel, public_key)))
+    unpacked = fetch(work)
+    (work / "initrd").write_bytes(cpio(guest_entries(unpacked, public_key)))
     (work / "syslinux.cfg").write_text(SYSLINUX_CONFIG)
-    vmlinuz = next((kernel / "boot").glob("vmlinuz-*")).rename(work / "vmlinuz")
+    vmlinuz = next(unpacked.glob("boot/vmlinuz-*")).rename(work / "vmlinuz")
     disk = work / "disk.raw"
     disk.touch()
     os.truncate(disk, DISK_MB * 1024 * 1024)

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 # Copyright (c) 2026, cloudrepo contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -48,7 +48,9 @@ LINKS = [
 
 
 def run(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode != 0:
         raise OSError(f"{' '.join(argv)} failed (rc={done.returncode}): {' '.join(done.stdout.split())}")
 
@@ -101,7 +103,7 @@ def enter_root(disk: str) -> None:
 def start_services(script: str) -> None:
     """Run the boot script; every service in it returns only once it is up."""
     with open(BOOT_LOG, "ab") as log:
-        done = subprocess.run(["/bin/sh", "-e", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        done = subprocess.run(["/bin/sh", "-e", script], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         with open(BOOT_LOG, encoding="utf-8", errors="replace") as text:
             raise OSError(f"{script} failed (rc={done.returncode}): {' '.join(text.read().split())[-800:]}")

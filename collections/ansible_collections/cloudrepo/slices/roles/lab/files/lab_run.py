@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 # Copyright (c) 2026, cloudrepo contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -26,14 +26,14 @@ GUEST_SSH = ["ssh", "-F", "none", "-l", "root", "-i", str(KEY), *("-o" + option 
 
 
 def command(place: str, rest: list[str]) -> list[str]:
-    host, _, namespace = place.partition("/")
+    host, slash, namespace = place.partition("/")
     try:
         pid = json.loads((LAB / "state.json").read_text())["hosts"][host]["pid"]
     except FileNotFoundError:
         sys.exit("the lab is down")
     except KeyError:
         sys.exit(f"the lab has no host {host!r}")
-    if not namespace:
+    if not slash:
         return ["nsenter", "--target", str(pid), "--all", *rest]
     enter = ["nsenter", f"--net=/proc/{pid}/root/run/netns/{namespace}"]
     if rest[0].startswith("ssh:"):

@@ -2,25 +2,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Addresses as they come from outside: parsed and checked before anything is touched."""
+"""IPv4 and MAC addresses as they come from outside: parsed and checked before anything is touched."""
 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
-from typing import Iterator, Optional
+from typing import Optional
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-
-
-@contextmanager
-def naming(item: str) -> Iterator[None]:
-    """Let complaints about a value say which item it belongs to."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError("%s: %s" % (item, error)) from error
 
 
 def parse_mac(value: str) -> str:

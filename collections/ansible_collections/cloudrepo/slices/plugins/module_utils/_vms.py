@@ -1,0 +1,447 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The VMs of one host: find, start, change, stop and remove the QEMU of each.
+
+A VM is known by its manifest beside its disk. Its process is known by the QMP socket and the pidfile in the VM's own
+folder, and no process gets a signal whose command line does not name that pidfile.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, write_whole
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
+    CONFIG,
+    PROBE_INPUT,
+    RUNNING,
+    SILENT,
+    STOPPED,
+    Paths,
+    argv,
+    changed_links,
+    is_ours,
+    nic_id,
+    probe_argv,
+    restart_changes,
+    vm_paths,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import Qmp, QmpError, connect
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import DELETE, Action, State
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
+
+_QMP_SECONDS = 5.0
+_START_SECONDS = 60.0
+_QUIT_SECONDS = 10.0
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+_ERRORS = (ItemError, QmpError, CommandError, OSError)
+
+
+class Host(NamedTuple):
+    """Where one slice's VMs are on this host."""
+
+    base_dir: str
+    run_dir: str
+    slice_name: str
+
+    def paths(self, name: str) -> Paths:
+        """The files of a VM."""
+        return vm_paths(self.base_dir, self.run_dir, self.slice_name, name)
+
+
+class Process(NamedTuple):
+    """A VM's QEMU. ``status`` is what QMP says, or that it says nothing; then ``pid`` may be unknown."""
+
+    pid: Optional[int]
+    status: str
+
+
+class Vm(NamedTuple):
+    """A VM that exists: its state as reconcile() compares it, and its process if it has one."""
+
+    state: State
+    pid: Optional[int]
+
+
+def slices(base_dir: str, run_dir: str) -> List[str]:
+    """The slices that have a folder on this host."""
+    return sorted({*_folders(base_dir), *_folders(run_dir)})
+
+
+def _folders(folder: str) -> List[str]:
+    return [name for name in _listdir(folder) if is_name(name) and os.path.isdir(os.path.join(folder, name))]
+
+
+def _listdir(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def scan(host: Host) -> Dict[str, Vm]:
+    """The VMs of a slice by name: those with a manifest and those with a folder of their own. Starts no process."""
+    disks = _listdir(os.path.join(host.base_dir, host.slice_name))
+    with_manifest = [entry[: -len(".json")] for entry in disks if entry.endswith(".json")]
+    names = sorted({*filter(is_name, with_manifest), *_folders(os.path.join(host.run_dir, host.slice_name))})
+    found: Dict[str, Vm] = {}
+
+    def look(name: str) -> None:
+        paths = host.paths(name)
+        process = find(paths)
+        state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
+        found[name] = Vm(state, process.pid if process else None)
+
+    errors = run_each(look, names, _ERRORS)
+    if errors:
+        raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
+    return {name: found[name] for name in names}
+
+
+def _read_manifest(path: str) -> Dict[str, Any]:
+    """A VM's configuration; empty if it was lost, so that it differs from whatever is wanted."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+        return {field: manifest[field] for field in CONFIG}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ItemError("%s is not the manifest of a VM" % path) from error
+
+
+def _write_manifest(host: Host, name: str, config: State) -> None:
+    manifest = {"slice": host.slice_name, "name": name, **{field: config[field] for field in CONFIG}}
+    write_whole(host.paths(name).manifest, json.dumps(manifest, indent=1) + "\n", 0o600)
+
+
+def find(paths: Paths) -> Optional[Process]:
+    """The QEMU of a VM, by its socket, and where that is silent or lost by its pidfile. Stale ones find nothing."""
+    silent = None
+    try:
+        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+            pid = qmp.peer_pid()
+            if _is_alive(pid, paths):
+                return Process(pid, _status(qmp))
+    except (socket.timeout, BlockingIOError):  # It listens, with too many waiting before us.
+        silent = Process(None, SILENT)
+    except OSError:
+        pass  # Nobody listens.
+    saved = _read_pid(paths.pidfile)
+    return Process(saved, SILENT) if saved and _is_alive(saved, paths) else silent
+
+
+def _status(qmp: Qmp) -> str:
+    try:
+        qmp.negotiate()
+        return qmp.status()
+    except QmpError:
+        return SILENT
+
+
+def _read_pid(pidfile: str) -> Optional[int]:
+    """The content of a pidfile, which QEMU's user may have replaced with anything."""
+    try:
+        descriptor = os.open(pidfile, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return int(os.read(descriptor, 32))
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
+        return None
+
+
+def _is_alive(pid: int, paths: Paths) -> bool:
+    """Whether ``pid`` is this VM's QEMU. A zombie has no command line and is not."""
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            return is_ours(file.read(), paths)
+    except OSError:
+        return False
+
+
+def _ended(pid: int, paths: Paths, deadline: float) -> bool:
+    """Wait until a VM's process has ended, up to ``deadline``."""
+    while _is_alive(pid, paths):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def check_startable(host: Host, names: Iterable[str], configs: Mapping[str, State], known: Mapping[str, str]) -> None:
+    """Refuse to start anything if a disk or a TAP is missing."""
+    taps = {name for _index, name in socket.if_nameindex()}
+    for name in names:
+        disk = host.paths(name).disk
+        if not os.path.isfile(disk):
+            raise ItemError("%s: there is no disk %s" % (known[name], disk))
+        for nic in configs[name]["interfaces"]:
+            if nic["tap"] not in taps:
+                raise ItemError('%s: there is no TAP "%s" on this host' % (known[name], nic["tap"]))
+
+
+def user_argv(user: str) -> List[str]:
+    """The command that runs the next one as ``user``, without root's groups and without a way back.
+
+    Raises:
+        ItemError: there is no such user, or we may not become it.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise ItemError('user: there is no user "%s" on this host' % user) from error
+    if entry.pw_uid == os.geteuid():
+        return []
+    if os.geteuid() != 0:
+        raise ItemError('user: only root can run QEMU as "%s" (become: true)' % user)
+    groups = sorted({*os.getgrouplist(user, entry.pw_gid), *_kvm_group()})
+    return [
+        "setpriv",
+        "--reuid=%d" % entry.pw_uid,
+        "--regid=%d" % entry.pw_gid,
+        "--groups=%s" % ",".join(map(str, groups)),
+        "--no-new-privs",
+    ]
+
+
+def _kvm_group() -> List[int]:
+    try:
+        return [grp.getgrnam("kvm").gr_gid]
+    except KeyError:
+        return []
+
+
+def usable_accelerator(wanted: str, as_user: Sequence[str]) -> str:
+    """KVM if QEMU's user can make a virtual CPU with it, else TCG. Which one is wanted explicitly is taken as it is."""
+    if wanted != "auto":
+        return wanted
+    try:
+        run([*as_user, *probe_argv()], stdin=PROBE_INPUT, timeout=10.0)
+    except CommandError:
+        return "tcg"
+    return "kvm"
+
+
+class Starter(NamedTuple):
+    """How VMs are started on this host."""
+
+    host: Host
+    user: str
+    as_user: Sequence[str]
+    accelerator: str
+
+    def start(self, name: str, config: State) -> None:
+        """Start a VM and wait until it runs."""
+        paths = self.host.paths(name)
+        self._make_folder(paths)
+        # QEMU starts with every link up, which is what the manifest says until that is changed.
+        links_up = [{**nic, "connected": True} for nic in config["interfaces"]]
+        started = {**config, "status": RUNNING, "interfaces": links_up}
+        _write_manifest(self.host, name, started)
+        command = argv(self.host.slice_name, name, config, paths, self.accelerator)
+        process = self._spawn([*self.as_user, *command], paths)
+        try:
+            self._wait_until_running(process, paths)
+            change(self.host, name, started, config)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+
+    def _make_folder(self, paths: Paths) -> None:
+        os.makedirs(os.path.dirname(paths.folder), 0o755, exist_ok=True)
+        user = pwd.getpwnam(self.user)
+        os.makedirs(paths.folder, 0o700, exist_ok=True)
+        os.chown(paths.folder, user.pw_uid, user.pw_gid)
+
+    @staticmethod
+    def _spawn(command: Sequence[str], paths: Paths) -> subprocess.Popen[bytes]:
+        """Run a command that outlives us, in a session of its own, with its messages in a log."""
+        remove_file(paths.qemu_log)
+        log = os.open(paths.qemu_log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            return subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise ItemError("%s is not installed" % command[0]) from error
+        finally:
+            os.close(log)
+
+    @staticmethod
+    def _wait_until_running(process: subprocess.Popen[bytes], paths: Paths) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while process.poll() is None:
+            found = find(paths)
+            if found is not None and found.status == RUNNING:
+                return
+            if time.monotonic() > deadline:
+                status = found.status if found else "not there"
+                raise ItemError("QEMU is %s %d seconds after its start" % (status, _START_SECONDS))
+            time.sleep(_POLL_SECONDS)
+        with open(paths.qemu_log, encoding="utf-8", errors="replace") as file:
+            said = file.read()[-2000:].strip()
+        raise ItemError("QEMU did not start (rc=%d): %s" % (process.returncode, said))
+
+
+def change(host: Host, name: str, before: State, after: State) -> None:
+    """Change what can be changed while a VM runs: the links of its interfaces, and whether it is paused."""
+    with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
+        qmp.negotiate()
+        for interface, connected in changed_links(before, after).items():
+            qmp.execute("set_link", name=nic_id(interface), up=connected)
+        if before["status"] != RUNNING:
+            qmp.execute("cont")
+    _write_manifest(host, name, after)
+
+
+def stop(host: Host, pids: Mapping[str, int], grace: float) -> Dict[str, str]:
+    """Stop VMs: the guests are asked first, all at once, and have ``grace`` seconds together; then QEMU is told.
+
+    Args:
+        host: where they are.
+        pids: the processes by VM.
+        grace: 0 asks no guest.
+
+    Returns:
+        The messages of the VMs that are still there.
+    """
+    if grace > 0:
+        run_each(lambda name: _power_down(host.paths(name)), pids, ())
+    deadline = time.monotonic() + grace
+    return run_each(lambda name: _end(pids[name], host.paths(name), deadline), pids, _ERRORS)
+
+
+def _power_down(paths: Paths) -> None:
+    try:
+        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+            qmp.negotiate()
+            qmp.execute("system_powerdown")
+    except (QmpError, OSError):
+        pass  # Then it does not end in time, and is ended.
+
+
+def _end(pid: int, paths: Paths, deadline: float) -> None:
+    if _ended(pid, paths, deadline):
+        return
+    try:
+        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+            qmp.negotiate()
+            qmp.execute("quit")
+    except (QmpError, OSError):
+        pass  # It may have closed the connection first. If it is still there, it is killed.
+    else:
+        if _ended(pid, paths, time.monotonic() + _QUIT_SECONDS):
+            return
+    _kill(pid, paths)
+    if not _ended(pid, paths, time.monotonic() + _KILL_SECONDS):
+        raise ItemError("QEMU (pid %d) does not end" % pid)
+
+
+def _kill(pid: int, paths: Paths) -> None:
+    """Kill a VM's process, having made sure that it still is one."""
+    try:
+        if hasattr(os, "pidfd_open"):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if _is_alive(pid, paths):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            finally:
+                os.close(descriptor)
+        elif _is_alive(pid, paths):
+            os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def remove(host: Host, name: str) -> None:
+    """Remove what a stopped VM leaves: its folder and its manifest. Its disk is not ours."""
+    paths = host.paths(name)
+    if os.path.isdir(paths.folder):
+        shutil.rmtree(paths.folder)
+    remove_file(paths.manifest)
+
+
+def apply(
+    host: Host,
+    actions: Sequence[Action],
+    pids: Mapping[str, int],
+    grace: float,
+    starter: Callable[[], Starter],
+) -> Dict[str, str]:
+    """Carry the actions out: first everything that ends, so that its ports are free, then everything that starts.
+
+    Args:
+        host: where the VMs are.
+        actions: what was planned.
+        pids: the processes of the VMs that have one.
+        grace: seconds for guests that are stopped or restarted; those that are deleted get none.
+        starter: made when something has to be started.
+
+    Returns:
+        The messages of the VMs that failed.
+    """
+    deleted = [action for action in actions if action.kind == DELETE]
+    errors = stop(host, _pids_of(deleted, pids), 0)
+    errors.update(run_each(lambda name: remove(host, name), _names_without(deleted, errors), _ERRORS))
+
+    stopped = [action for action in actions if action.kind != DELETE and _must_stop(action)]
+    errors.update(stop(host, _pids_of(stopped, pids), grace))
+
+    kept = [action for action in actions if action.kind != DELETE and (action.after or {})["status"] == RUNNING]
+    by_name = {action.name: action for action in kept}
+    make = starter() if any(map(must_start, kept)) else None
+
+    def advance(name: str) -> None:
+        action = by_name[name]
+        before, after = action.before or {}, action.after or {}
+        if make is not None and must_start(action):
+            make.start(name, after)
+        else:
+            change(host, name, before, after)
+
+    errors.update(run_each(advance, _names_without(kept, errors), _ERRORS))
+    return errors
+
+
+def must_start(action: Action) -> bool:
+    """Whether an action starts a QEMU, be it again."""
+    if (action.after or {}).get("status") != RUNNING:
+        return False
+    return (action.before or {}).get("status", STOPPED) == STOPPED or _must_stop(action)
+
+
+def _must_stop(action: Action) -> bool:
+    before, after = action.before or {}, action.after or {}
+    if before.get("status", STOPPED) == STOPPED:
+        return False
+    return bool(after["status"] == STOPPED or restart_changes(before, after))
+
+
+def _pids_of(actions: Sequence[Action], pids: Mapping[str, int]) -> Dict[str, int]:
+    return {action.name: pids[action.name] for action in actions if action.name in pids}
+
+
+def _names_without(actions: Sequence[Action], errors: Mapping[str, str]) -> List[str]:
+    return [action.name for action in actions if action.name not in errors]

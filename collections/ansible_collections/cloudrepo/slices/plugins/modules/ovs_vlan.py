@@ -1,0 +1,240 @@
+#!/usr/bin/python
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ovs_vlan
+short_description: Connect the ports of a slice to its VLANs
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - Makes TAPs for VMs, and internal ports with addresses in the slice's network namespace, and connects them to
+    an Open vSwitch bridge. Each port carries one VLAN untagged. Tagged frames from a guest do not pass.
+  - A host's whole share is one call. It costs one C(ovs-vsctl) transaction and a few C(ip -batch),
+    whatever the number of ports.
+  - Only differences are applied. A change of a TAP's VLAN is live. A TAP that is there is never deleted and made again.
+  - What is half gone is repaired, such as after a reboot, a restart of Open vSwitch with the userspace datapath,
+    or when somebody deleted a device or the namespace by hand.
+  - Every port carries the slice's stamp. A port or device of the same name without it, or with that of another slice,
+    is an error.
+requirements:
+  - Open vSwitch, with ovs-vswitchd running
+  - ip (iproute2 5.5 or later)
+attributes:
+  check_mode:
+    description: Predicts the result without changing anything.
+    support: full
+  diff_mode:
+    description: Shows the state of each changed port, and of the namespace, before and after.
+    support: full
+  idempotent:
+    description: What is as described is left alone.
+    support: full
+options:
+  slice:
+    description: Name of the slice.
+    type: str
+    required: true
+  slice_id:
+    description: ID of the slice.
+    type: int
+    required: true
+  state:
+    description:
+      - V(present) makes the O(ports) what they are described to be.
+      - V(absent) removes the O(ports), of which only the names matter then, as far as they carry the slice's stamp.
+        O(namespace) is removed with the last port of the slice in it.
+        Processes or foreign devices in it are an error then.
+    type: str
+    choices: [present, absent]
+    default: present
+  purge:
+    description:
+      - Whether ports that carry the slice's stamp and are not in O(ports) are removed. With O(state=absent), all are.
+    type: bool
+    default: false
+  bridge:
+    description: The Open vSwitch bridge. It has to exist, except with O(state=absent).
+    type: str
+    default: br-int
+  namespace:
+    description:
+      - Network namespace for the internal ports, C(slice-<slice_id>). It is created if it is missing.
+      - Without it they stay in the host's own.
+    type: str
+  tap_user:
+    description: The user who may open the TAPs. It has to exist if there are any.
+    type: str
+    default: slices-qemu
+  ports:
+    description: The ports.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the port and its device, at most 15 characters.
+        type: str
+        required: true
+      type:
+        description:
+          - V(tap) is a TAP for a VM. It stays in the host's own network namespace,
+            where the host neither hears nor answers the guest.
+          - V(internal) is a port of the host itself, as a gateway is. Open vSwitch makes its device. It has no IPv6.
+        type: str
+        choices: [tap, internal]
+        default: tap
+      vlan:
+        description:
+          - The VLAN, 1 to 4094.
+          - A TAP without one exists and is up, but is not connected. An internal port needs one.
+        type: int
+      vm:
+        description: Name of the VM, for the stamp.
+        type: str
+      interface:
+        description: Name of the VM's interface, for the stamp.
+        type: str
+      address:
+        description:
+          - The only IPv4 address of an internal port, with prefix length. Any other that it has is removed.
+        type: str
+      gateway:
+        description:
+          - Address of the router to which the namespace's default route leads through this internal port.
+          - Only one port can have it.
+        type: str
+      forwarding:
+        description: Whether the host routes what comes in through this internal port.
+        type: bool
+        default: false
+notes:
+  - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
+    C(cloudrepo-vm) and C(cloudrepo-interface).
+  - On the device it is the alias, such as C(cloudrepo slice=web vm=db interface=eth1).
+seealso:
+  - module: cloudrepo.slices.qemu_vm
+  - module: cloudrepo.slices.dnsmasq_dhcp
+"""
+
+EXAMPLES = r"""
+- name: Connect the VMs of a worker
+  cloudrepo.slices.ovs_vlan:
+    slice: web
+    slice_id: 1000
+    purge: true
+    ports:
+      - {name: tap_1001_eth0, vlan: 400, vm: web, interface: eth0}
+      - {name: tap_1001_eth1, vlan: 100, vm: web, interface: eth1}
+      - {name: tap_1001_eth2, vm: web, interface: eth2}
+
+- name: Make the gateways on the network node
+  cloudrepo.slices.ovs_vlan:
+    slice: web
+    slice_id: 1000
+    namespace: slice-1000
+    ports:
+      - {name: gw_vlan100, type: internal, vlan: 100, address: 192.168.100.1/24, forwarding: true}
+      - {name: inet_1000, type: internal, vlan: 400, address: 10.60.7.254/24, gateway: 10.60.7.1}
+
+- name: Remove all ports of the slice from a host, and its namespace
+  cloudrepo.slices.ovs_vlan:
+    slice: web
+    slice_id: 1000
+    namespace: slice-1000
+    purge: true
+    state: absent
+"""
+
+RETURN = r"""
+diff:
+  description: The state of each changed port, and of the namespace, by name.
+  returned: always
+  type: dict
+  sample:
+    before: {}
+    after:
+      tap_1001_eth0:
+        type: tap
+        bridge: br-int
+        vlan: 400
+        external_ids:
+          cloudrepo-slice: web
+          cloudrepo-slice-id: "1000"
+          cloudrepo-vm: web
+          cloudrepo-interface: eth0
+        alias: cloudrepo slice=web vm=web interface=eth0
+        user: slices-qemu
+        up: true
+        attached: true
+        sysctls:
+          ipv4.arp_ignore: 8
+          ipv4.rp_filter: 1
+          ipv6.disable_ipv6: 1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import Options, actions, check_host, validate
+
+PORT_SPEC = {
+    "name": {"type": "str", "required": True},
+    "type": {"type": "str", "choices": ["tap", "internal"], "default": "tap"},
+    "vlan": {"type": "int"},
+    "vm": {"type": "str"},
+    "interface": {"type": "str"},
+    "address": {"type": "str"},
+    "gateway": {"type": "str"},
+    "forwarding": {"type": "bool", "default": False},
+}
+
+
+def run_module(module: AnsibleModule) -> None:
+    params = module.params
+    options = Options(
+        slice=params["slice"],
+        slice_id=params["slice_id"],
+        bridge=params["bridge"],
+        namespace=params["namespace"],
+        tap_user=params["tap_user"],
+        ports=params["ports"],
+        present=params["state"] == "present",
+        purge=params["purge"],
+    )
+    validate(options)
+    host = _ovs_host.scan(options)
+    check_host(options, host, _ovs_host.is_user(options.tap_user))
+    todo = actions(options, host)
+    if todo and not module.check_mode:
+        _ovs_host.apply(todo, options, host)
+    module.exit_json(changed=bool(todo), diff=diff(todo))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "slice": {"type": "str", "required": True},
+            "slice_id": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "purge": {"type": "bool", "default": False},
+            "bridge": {"type": "str", "default": "br-int"},
+            "namespace": {"type": "str"},
+            "tap_user": {"type": "str", "default": "slices-qemu"},
+            "ports": {"type": "list", "elements": "dict", "default": [], "options": PORT_SPEC},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        run_module(module)
+    except (CommandError, ItemError, OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,374 @@
+#!/usr/bin/python
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: qemu_vm
+short_description: Start, stop and remove a slice's VMs
+version_added: 0.1.0
+author: cloudrepo contributors (@cloudrepo)
+description:
+  - Each VM is one QEMU process that runs as an unprivileged user with QEMU's sandbox on.
+    Its disk comes from M(cloudrepo.slices.qcow_overlay), its TAPs from M(cloudrepo.slices.ovs_vlan).
+  - A VM is known by a manifest beside its disk, its process by the QMP socket and the pidfile in the VM's own folder.
+    No process is looked for by name, and none gets a signal whose command line does not name that pidfile.
+  - VMs are started and stopped as many at a time as the host has cores.
+    If some fail, the others go on, and the error names each that failed.
+  - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), and as a log,
+    C(console.log), QEMU's messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.
+  - Interfaces have fixed places in the guest, in the order of the list. A guest sees them in that order.
+attributes:
+  check_mode:
+    description: Predicts the result. That disks and TAPs are there is not asked, as another task may create them.
+    support: full
+  diff_mode:
+    description: Shows the configuration and status of the changed VMs.
+    support: full
+  idempotent:
+    description: VMs that run as wanted are not touched. One that crashed, or was lost with the host's, is started.
+    support: full
+options:
+  slice:
+    description: The slice whose VMs these are.
+    type: str
+    required: true
+  vms:
+    description: The VMs.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The VM's name, unique within the slice.
+        type: str
+        required: true
+      id:
+        description:
+          - The VM's ID, kept in its manifest.
+          - Required for O(state=started).
+        type: int
+      cores:
+        description:
+          - Number of virtual CPUs.
+          - Required for O(state=started).
+        type: int
+      memory_mb:
+        description:
+          - Memory in MiB.
+          - Required for O(state=started).
+        type: int
+      vnc_port:
+        description:
+          - TCP port of the VM's screen, 5900 or higher.
+          - Required for O(state=started).
+        type: int
+      interfaces:
+        description: The VM's network interfaces, in the guest's order. At most 24.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: The interface's name, unique within the VM.
+            type: str
+            required: true
+          tap:
+            description: The TAP that it is connected to. It must exist and belong to O(user).
+            type: str
+            required: true
+          mac:
+            description: Its MAC address.
+            type: str
+            required: true
+          connected:
+            description: Whether the guest sees a link. This is changed while the VM runs.
+            type: bool
+            default: true
+  state:
+    description:
+      - V(started) starts the VMs that do not run, and resumes those that are paused.
+      - V(stopped) stops the VMs that run. They keep their manifest and their disk.
+      - V(absent) stops the VMs at once and removes all but their disks.
+    type: str
+    choices: [started, stopped, absent]
+    default: started
+  purge:
+    description:
+      - With O(state=started) and O(state=stopped), remove the slice's VMs that are not listed.
+      - With O(state=absent), remove all VMs of the slice, listed or not.
+    type: bool
+    default: false
+  allow_restart:
+    description:
+      - Whether a running VM may be restarted to take over a change. Only the links of its interfaces change without.
+      - If not, the change is reported in RV(pending), and made when the VM is started the next time.
+    type: bool
+    default: false
+  timeout:
+    description:
+      - Seconds that guests have, all together, to shut down once their ACPI power button was pressed.
+        Then QEMU is told to quit.
+      - With O(state=absent), and for VMs that are purged, guests are not asked, as their disks go too.
+    type: int
+    default: 10
+  base_dir:
+    description: The folder of base images and disks, as in M(cloudrepo.slices.qcow_overlay).
+    type: path
+    default: ~/vm_images
+  run_dir:
+    description: The folder of sockets, pidfiles and logs.
+    type: path
+    default: /run/cloudrepo/vms
+  user:
+    description: The user as whom QEMU runs. It gets the group C(kvm) if there is one.
+    type: str
+    default: slices-qemu
+  accelerator:
+    description:
+      - V(kvm) needs a host with hardware virtualization, V(tcg) runs everywhere, slowly.
+      - V(auto) takes KVM if O(user) can really make a virtual CPU with it, else TCG.
+    type: str
+    choices: [auto, kvm, tcg]
+    default: auto
+  vnc_listen:
+    description: The IP address on which the VMs' screens are served. They ask for no password.
+    type: str
+    default: 127.0.0.1
+  nic_offload:
+    description:
+      - Whether guests may leave checksums and segmentation to the host.
+      - Open vSwitch's userspace datapath needs V(false), as it would pass on packets without checksums.
+    type: bool
+    default: true
+requirements:
+  - qemu-system-x86_64 and setpriv on the host
+seealso:
+  - module: cloudrepo.slices.qcow_overlay
+  - module: cloudrepo.slices.ovs_vlan
+  - module: cloudrepo.slices.qemu_vm_info
+"""
+
+EXAMPLES = r"""
+- name: Run a slice's VMs on this worker
+  cloudrepo.slices.qemu_vm:
+    slice: web
+    base_dir: /var/lib/cloudrepo/vm_images
+    vms:
+      - name: web
+        id: 1001
+        cores: 1
+        memory_mb: 512
+        vnc_port: 5901
+        interfaces:
+          - {name: eth0, tap: tap_1001_eth0, mac: "52:54:00:03:e9:00"}
+          - {name: eth1, tap: tap_1001_eth1, mac: "52:54:00:03:e9:01", connected: false}
+    purge: true
+
+- name: Remove all VMs of a slice
+  cloudrepo.slices.qemu_vm:
+    slice: web
+    base_dir: /var/lib/cloudrepo/vm_images
+    state: absent
+    purge: true
+"""
+
+RETURN = r"""
+vms:
+  description: The listed VMs that exist, in the list's order. None for O(state=absent).
+  returned: success, and if some VMs failed
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The VM's name.
+      type: str
+    pid:
+      description: The process of its QEMU. None if it has none, and in check mode for one that would be started.
+      type: int
+    status:
+      description: What QMP says, so V(running) or V(paused), V(stopped) without a process.
+      type: str
+  sample: [{"name": "web", "pid": 4711, "status": "running"}]
+pending:
+  description: What waits for a restart that was not allowed. It is not counted as a change.
+  returned: success, and if some VMs failed
+  type: list
+  elements: str
+  sample: ["vm web: cores 1 -> 2 needs a restart (allow_restart: true)"]
+"""
+
+import os
+from contextlib import ExitStack
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, tidy
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
+    RUNNING,
+    SILENT,
+    STOPPED,
+    check_address,
+    check_paths,
+    parse,
+    plan,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, diff, reconcile
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import (
+    Host,
+    Starter,
+    Vm,
+    apply,
+    check_startable,
+    must_start,
+    scan,
+    usable_accelerator,
+    user_argv,
+)
+
+Result = Dict[str, Any]
+
+
+class _Planned(NamedTuple):
+    actions: List[Action]
+    pending: List[str]
+
+
+def _wanted(params: Mapping[str, Any], host: Host, known: Mapping[str, str]) -> Dict[str, State]:
+    common = {
+        "vnc_listen": check_address(params["vnc_listen"]),
+        "accelerator": params["accelerator"],
+        "nic_offload": params["nic_offload"],
+        "user": params["user"],
+    }
+    want = parse(params["vms"], common)
+    for name, where in known.items():
+        check_paths(host.paths(name), where)
+    user_argv(params["user"])
+    return want
+
+
+def _plan(
+    params: Mapping[str, Any], want: Mapping[str, State], have: Mapping[str, Vm], known: Mapping[str, str]
+) -> _Planned:
+    states = {name: vm.state for name, vm in have.items()}
+    started = params["state"] == "started"
+    for name, vm in have.items():
+        if vm.state["status"] != SILENT or not (name in known or params["purge"]):
+            continue
+        # What does not answer can't be changed, but can be killed if its process is known.
+        if vm.pid is None or (started and name in known):
+            where = known.get(name, 'vm "%s"' % name)
+            raise ItemError("%s: its QEMU (pid %s) does not answer on QMP" % (where, vm.pid or "unknown"))
+    if started:
+        return _Planned(*plan(want, states, params["purge"], params["allow_restart"]))
+    listed = {name: state for name, state in states.items() if name in known}
+    if params["state"] == "stopped":
+        goal = {name: {**state, "status": STOPPED} for name, state in listed.items()}
+        return _Planned(reconcile(goal, states, params["purge"]), [])
+    return _Planned(reconcile({}, states if params["purge"] else listed, purge=True), [])
+
+
+def _ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
+    host = Host(params["base_dir"], params["run_dir"], params["slice"])
+    known = labels("vms", params["vms"])
+    started = params["state"] == "started"
+    want = _wanted(params, host, known) if started else {}
+    with ExitStack() as stack:
+        if not check_mode and (started or scan(host)):
+            folder = os.path.join(host.run_dir, host.slice_name)
+            stack.enter_context(locked(folder))
+            stack.callback(tidy, folder)
+        have = scan(host)
+        planned = _plan(params, want, have, known)
+        if check_mode:
+            return _result(planned, {}, _predicted(planned.actions, have, known))
+        to_start = [action.name for action in planned.actions if must_start(action)]
+        check_startable(host, to_start, want, known)
+        pids = {name: vm.pid for name, vm in have.items() if vm.pid is not None}
+        errors = apply(host, planned.actions, pids, params["timeout"], lambda: _starter(host, params))
+        result = _result(planned, errors, _returned(scan(host) if planned.actions else have, known))
+    if errors:
+        result["failed"] = True
+        result["msg"] = "; ".join("%s: %s" % (known.get(name, 'vm "%s"' % name), text) for name, text in errors.items())
+    return result
+
+
+def _starter(host: Host, params: Mapping[str, Any]) -> Starter:
+    as_user = user_argv(params["user"])
+    return Starter(host, params["user"], as_user, usable_accelerator(params["accelerator"], as_user))
+
+
+def _result(planned: _Planned, errors: Mapping[str, str], vms: List[Dict[str, Any]]) -> Result:
+    done = [action for action in planned.actions if action.name not in errors]
+    return {"changed": bool(planned.actions), "vms": vms, "pending": planned.pending, "diff": diff(done)}
+
+
+def _returned(have: Mapping[str, Vm], known: Mapping[str, str]) -> List[Dict[str, Any]]:
+    found = [(name, have[name]) for name in known if name in have]
+    return [{"name": name, "pid": vm.pid, "status": vm.state["status"]} for name, vm in found]
+
+
+def _predicted(actions: Sequence[Action], have: Mapping[str, Vm], known: Mapping[str, str]) -> List[Dict[str, Any]]:
+    """What will be there once the actions are carried out, without the processes that only then exist."""
+    after = dict(have)
+    for action in actions:
+        if action.after is None:
+            after.pop(action.name)
+        else:
+            keeps = action.name in have and action.after["status"] == RUNNING and not must_start(action)
+            after[action.name] = Vm(action.after, have[action.name].pid if keeps else None)
+    return _returned(after, known)
+
+
+def main() -> None:
+    interface = {
+        "name": {"type": "str", "required": True},
+        "tap": {"type": "str", "required": True},
+        "mac": {"type": "str", "required": True},
+        "connected": {"type": "bool", "default": True},
+    }
+    vm = {
+        "name": {"type": "str", "required": True},
+        "id": {"type": "int"},
+        "cores": {"type": "int"},
+        "memory_mb": {"type": "int"},
+        "vnc_port": {"type": "int"},
+        "interfaces": {"type": "list", "elements": "dict", "default": [], "options": interface},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "slice": {"type": "str", "required": True},
+            "vms": {"type": "list", "elements": "dict", "default": [], "options": vm},
+            "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
+            "purge": {"type": "bool", "default": False},
+            "allow_restart": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 10},
+            "base_dir": {"type": "path", "default": "~/vm_images"},
+            "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
+            "user": {"type": "str", "default": "slices-qemu"},
+            "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
+            "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+            "nic_offload": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)  # QEMU's user has to enter the folders that are made here.
+    params = dict(module.params)
+    if not is_name(params["slice"]):
+        module.fail_json(msg='slice "%s": the name must be %s' % (params["slice"], NAME_RULE))
+    params["base_dir"] = os.path.abspath(params["base_dir"])
+    params["run_dir"] = os.path.abspath(params["run_dir"])
+    try:
+        module.exit_json(**_ensure(params, module.check_mode))
+    except (ItemError, CommandError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

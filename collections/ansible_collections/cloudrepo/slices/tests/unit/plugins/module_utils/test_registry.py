@@ -1,0 +1,566 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
+    Change,
+    RegistryError,
+    opened,
+    read,
+    remove,
+    reserve,
+    set_status,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..plugin_utils.clusters import WEB, make_plan
+from ..records import small, web
+
+EMPTY = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": []}
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "state" / "registry.sqlite")
+
+
+@pytest.fixture
+def connection(path: str) -> Iterator[sqlite3.Connection]:
+    with opened(path, write=True) as connection:
+        yield connection
+
+
+def store(connection: sqlite3.Connection, record: dict[str, Any], status: str = "deploying") -> Change:
+    """Reserve as a play does that nobody gets in the way of."""
+    registry = read(connection)
+    next_id = max([record["id"], *(vm["id"] for vm in record["vms"])]) + 1
+    return reserve(connection, record, status, registry["revision"], next_id, "worker1")
+
+
+def test_what_is_reserved_is_what_is_read(connection: sqlite3.Connection) -> None:
+    change = reserve(connection, web(), "deploying", 0, 1003, "worker2")
+
+    stored = dict(web(), status="deploying")
+    assert change == Change(None, stored)
+    assert read(connection) == {"revision": 1, "next_id": 1003, "last_worker": "worker2", "slices": [stored]}
+    # 1 == 1.0 and 1 == True, but they print differently.
+    assert repr(change.after["vms"][0]["disk_gb"]) == "1"
+    assert change.after["links"][0]["gateway"] is True
+
+
+def test_slices_come_in_the_order_of_their_ids(connection: sqlite3.Connection) -> None:
+    for record in (small("b", 1000, 100), small("a", 1010, 110)):
+        store(connection, record)
+    set_status(connection, "b", "failed", "")
+
+    assert [record["name"] for record in read(connection)["slices"]] == ["b", "a"]
+
+
+def vm_names(record: dict[str, Any]) -> list[str]:
+    return [vm["name"] for vm in record["vms"]]
+
+
+@st.composite
+def records(draw: st.DrawFn) -> dict[str, Any]:
+    """Any record that the registry has to take, its lists in any order."""
+    pool = draw(st.integers(1, 4000))
+    links = [
+        {
+            "number": index + 1,
+            "name": draw(st.text()),
+            "vlan": pool + index,
+            "subnet": draw(st.none() | st.text()),
+            "gateway": draw(st.booleans()),
+            "dhcp": draw(st.booleans()),
+            "server_address": draw(st.none() | st.just("10.0.0.1/24")),
+            "endpoints": [
+                {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))
+            ],
+        }
+        for index in range(draw(st.integers(0, 3)))
+    ]
+    vms = [
+        {
+            "id": 1001 + index,
+            "name": f"vm{index}",
+            "flavor": draw(st.text()),
+            "cores": draw(st.integers(1, 512)),
+            "memory_mb": draw(st.integers(1, 2**31 - 1)),
+            "disk_gb": draw(st.integers(1, 10**6) | st.floats(0.001, 10**6)),
+            "image": draw(st.text()),
+            "worker": draw(st.text()),
+            "worker_address": draw(st.text()),
+            "vnc_port": 5901 + index,
+            "retired": draw(st.booleans()),
+            "interfaces": draw(
+                st.permutations([_interface(draw, index, number) for number in range(draw(st.integers(0, 3)))])
+            ),
+        }
+        for index in range(draw(st.integers(0, 3)))
+    ]
+    return {
+        "id": 1000,
+        "name": "any",
+        "owner": draw(st.text()),
+        "status": "running",
+        "reason": "left over",
+        "vlan_pool": {"first": pool, "size": draw(st.integers(3, 40))},
+        "vms": draw(st.permutations(vms)),
+        "links": draw(st.permutations(links)),
+        "internet": draw(st.none() | st.just({"server_address": "10.60.7.254/24"})),
+    }
+
+
+def _interface(draw: st.DrawFn, vm: int, number: int) -> dict[str, Any]:
+    return {
+        "name": f"eth{number}",
+        "mac": f"52:54:00:00:{vm:02x}:{number:02x}",
+        "tap": f"tap_{vm}_eth{number}",
+        "vlan": draw(st.none() | st.integers(1, 4094)),
+        "link": draw(st.none() | st.integers(1, 3)),
+        "address": draw(st.none() | st.just(f"192.168.{vm}.{10 + number}/24")),
+        "default_route": draw(st.booleans()),
+    }
+
+
+@given(records())
+def test_any_record_comes_back_as_it_went_in(record: dict[str, Any]) -> None:
+    with opened("/nonexistent/registry.sqlite", write=False) as connection:
+        change = reserve(connection, record, "design", 0, 1001, "worker1")
+
+        assert change.after == dict(record, status="design", reason="")
+        assert read(connection)["slices"] == [change.after]
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "result"),
+    [
+        ("running", "deploying", "running"),
+        ("running", "design", "running"),
+        ("deploying", "deploying", "deploying"),
+        ("failed", "deploying", None),
+        ("deleting", "deploying", None),
+        ("design", "deploying", None),
+    ],
+)
+def test_an_unchanged_record_is_written_only_for_its_status(
+    connection: sqlite3.Connection, stored: str, wanted: str, result: str | None
+) -> None:
+    store(connection, web(), "design")
+    if stored != "design":
+        set_status(connection, "web", stored, "why")
+    before = read(connection)
+
+    change = reserve(connection, web(), wanted, before["revision"], 2000, "worker3")
+
+    if result is None:
+        assert (change.after["status"], change.after["reason"]) == (wanted, "")
+        assert read(connection)["revision"] == before["revision"] + 1
+    else:
+        assert change.after == change.before
+        assert change.after["status"] == result
+        assert read(connection) == before
+
+
+def test_a_changed_record_of_a_running_slice_is_deployed_again(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    set_status(connection, "web", "running", "")
+    record = web()
+    del record["vms"][1]
+
+    change = store(connection, record)
+
+    assert change.before["status"] == "running"
+    assert change.after == dict(record, status="deploying")
+    assert read(connection)["slices"] == [change.after]
+
+
+def test_a_plan_is_stored_as_the_planner_will_want_to_find_it(connection: sqlite3.Connection) -> None:
+    planned = make_plan(WEB, read(connection))
+    reserve(connection, planned["slice"], "deploying", 0, planned["next_id"], planned["last_worker"])
+    set_status(connection, "web", "running", "")
+
+    again = make_plan(WEB, read(connection))
+    assert (again["changed"], again["revision"], again["next_id"]) == (False, 2, 1003)
+
+
+def test_another_revision_is_a_conflict_and_writes_nothing(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    before = read(connection)
+
+    change = reserve(connection, small("late", 1003, 200), "deploying", 0, 1005, "worker3")
+
+    assert change == Change(None, None, conflict=True)
+    assert read(connection) == before
+
+
+def test_ids_are_never_given_out_again(connection: sqlite3.Connection) -> None:
+    reserve(connection, web(), "deploying", 0, 1003, "worker1")
+    remove(connection, "web")
+    assert read(connection) == {"revision": 2, "next_id": 1003, "last_worker": "worker1", "slices": []}
+
+    with pytest.raises(RegistryError, match="slice again: ID 1000 was given out before, the next is 1003"):
+        reserve(connection, small("again", 1000, 100, vms=0), "deploying", 2, 1001, "worker1")
+    assert read(connection)["revision"] == 2
+
+
+def test_the_counter_never_goes_down(connection: sqlite3.Connection) -> None:
+    for revision, owner, next_id, expected in (
+        (0, "alice", 1000, 1003),
+        (1, "bob", 1010, 1010),
+        (2, "eve", 1003, 1010),
+    ):
+        reserve(connection, dict(web(), owner=owner), "deploying", revision, next_id, "worker1")
+        assert read(connection)["next_id"] == expected
+
+
+def other_web() -> dict[str, Any]:
+    """A slice as large as the golden one that shares nothing with it."""
+    record = web()
+    record.update(id=1003, name="other", vlan_pool={"first": 120, "size": 20})
+    for vm in record["vms"]:
+        vm.update(id=vm["id"] + 3, vnc_port=vm["vnc_port"] + 3)
+        for interface in vm["interfaces"]:
+            interface["mac"] = interface["mac"].replace("52:54:00", "52:54:01")
+            interface["tap"] = f"tap_{vm['id']}_{interface['name']}"
+    for item in (record["vms"][0]["interfaces"][1], record["vms"][1]["interfaces"][1], record["links"][0]):
+        item["vlan"] = 120
+    record["vms"][0]["interfaces"][0]["address"] = "10.60.7.11/24"
+    record["internet"] = {"server_address": "10.60.7.253/24"}
+    return record
+
+
+def test_two_slices_that_share_nothing_get_along(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    store(connection, other_web())
+
+    assert [vm_names(record) for record in read(connection)["slices"]] == [["web", "db"], ["web", "db"]]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (["name"], "web", "name web is already held by ID 1000"),
+        (["id"], 1000, "slice ID 1000 is already held by slice web"),
+        (["vms", 0, "id"], 1001, "VM ID 1001 is already held by slice web"),
+        (["vms", 0, "id"], 1000, "ID 1000 was given out before"),
+        (["vlan_pool"], {"first": 119, "size": 20}, "VLAN 119 is already held by slice web"),
+        (["vms", 0, "vnc_port"], 5902, "VNC port 5902 is already held by slice web"),
+        (
+            ["vms", 0, "interfaces", 0, "mac"],
+            "52:54:00:03:ea:01",
+            "MAC address 52:54:00:03:ea:01 is already held by slice web",
+        ),
+        (["vms", 0, "interfaces", 0, "tap"], "tap_1002_eth0", "TAP tap_1002_eth0 is already held by slice web"),
+        (
+            ["vms", 0, "interfaces", 0, "address"],
+            "10.60.7.10/16",
+            "address 10.60.7.10 on VLAN 400 is already held by slice web",
+        ),
+        (
+            ["internet", "server_address"],
+            "10.60.7.10/24",
+            "address 10.60.7.10 on VLAN 400 is already held by slice web",
+        ),
+        (
+            ["vms", 0, "interfaces", 0, "address"],
+            "10.60.7.254/24",
+            "address 10.60.7.254 on VLAN 400 is already held by slice web",
+        ),
+    ],
+)
+def test_what_another_slice_holds_is_refused_by_name(
+    connection: sqlite3.Connection, where: list[Any], value: Any, message: str
+) -> None:
+    store(connection, web())
+    before = read(connection)
+    record = other_web()
+    put(record, where, value)
+
+    with pytest.raises(RegistryError, match=f"^slice {record['name']}: {message}"):
+        store(connection, record)
+    assert read(connection) == before
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (["name"], "../web", "slice ../web: a slice's name has"),
+        (["vms", 1, "name"], "db;reboot", 'vms[1] "db;reboot": a VM\'s name has'),
+        (["vms", 1, "name"], "web", "VM name web twice"),
+        (["vms", 1, "id"], 1000, "ID 1000 twice"),
+        (["vms", 1, "vnc_port"], 5901, "VNC port 5901 twice"),
+        (["vms", 1, "interfaces", 0, "name"], "eth1", 'vms[1] "db": interface eth1 twice'),
+        (["vms", 1, "interfaces", 0, "name"], "eth 0", "'eth 0' is not an interface's name"),
+        (["vms", 1, "interfaces", 0, "tap"], "tap_1001_eth0", "TAP tap_1001_eth0 twice"),
+        (["vms", 1, "interfaces", 0, "tap"], "-tap", "'-tap' is not a TAP's name"),
+        (["vms", 1, "interfaces", 0, "mac"], "52:54:00:03:EA:00", "is not a MAC address in lower case"),
+        (["vms", 1, "interfaces", 1, "address"], "192.168.100.1/24", "address 192.168.100.1 on VLAN 100 twice"),
+        (["links", 0, "vlan"], 120, "link 1: VLAN 120 is not in the slice's own pool"),
+    ],
+)
+def test_a_record_that_is_wrong_in_itself_is_refused(
+    connection: sqlite3.Connection, where: list[Any], value: Any, message: str
+) -> None:
+    record = web()
+    put(record, where, value)
+
+    with pytest.raises(RegistryError) as raised:
+        store(connection, record)
+    assert message in str(raised.value)
+    assert read(connection) == EMPTY
+
+
+def put(record: Any, where: list[Any], value: Any) -> None:
+    for step in where[:-1]:
+        record = record[step]
+    record[where[-1]] = value
+
+
+def test_two_links_never_share_a_vlan_or_a_number(connection: sqlite3.Connection) -> None:
+    for field, message in (("vlan", "link VLAN 100 twice"), ("number", "link number 1 twice")):
+        record = web()
+        record["links"].append(dict(record["links"][0], number=2, vlan=101, server_address=None))
+        record["links"][1][field] = record["links"][0][field]
+        with pytest.raises(RegistryError, match=message):
+            store(connection, record)
+
+
+def test_a_status_is_written_only_if_it_differs(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+
+    change = set_status(connection, "web", "failed", "worker2: no room")
+    assert change.after == dict(web(), status="failed", reason="worker2: no room")
+    assert read(connection)["revision"] == 2
+    again = set_status(connection, "web", "failed", "worker2: no room")
+    assert again.before == again.after
+    assert read(connection)["revision"] == 2
+
+
+def test_running_lets_go_of_retired_vms_and_their_numbers(connection: sqlite3.Connection) -> None:
+    record = web()
+    record["vms"][0]["retired"] = True
+    store(connection, record)
+
+    set_status(connection, "web", "failed", "")
+    assert vm_names(read(connection)["slices"][0]) == ["web", "db"]
+    change = set_status(connection, "web", "running", "")
+    assert [vm_names(change.before), vm_names(change.after)] == [["web", "db"], ["db"]]
+    assert read(connection)["slices"] == [change.after]
+
+    heir = small("heir", 1003, 200)
+    heir["vms"][0]["vnc_port"] = 5901
+    heir["vms"][0]["interfaces"][0].update(vlan=400, address="10.60.7.10/24")
+    store(connection, heir)
+
+
+def test_a_running_slice_with_a_retired_vm_is_not_settled(connection: sqlite3.Connection) -> None:
+    record = web()
+    store(connection, record)
+    set_status(connection, "web", "running", "")
+    record["vms"][0]["retired"] = True
+    store(connection, record)
+
+    assert vm_names(set_status(connection, "web", "running", "").after) == ["db"]
+
+
+def test_an_unknown_slice_can_only_be_deleted(connection: sqlite3.Connection) -> None:
+    with pytest.raises(RegistryError, match="slice web is not in the registry"):
+        set_status(connection, "web", "running", "")
+
+    assert set_status(connection, "web", "deleting", "") == Change(None, None)
+    assert remove(connection, "web") == Change(None, None)
+    assert read(connection) == EMPTY
+
+
+def test_removing_leaves_no_row_behind(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+
+    assert remove(connection, "web") == Change(dict(web(), status="deploying"), None)
+
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    rows = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
+    assert rows.pop("meta") == 1
+    assert len(rows) == 7
+    assert set(rows.values()) == {0}
+
+
+def _race(path: str, name: str, rounds: int, barrier: Any, results: Any) -> None:
+    """Reserve one slice per round; in each, both writers have read before either writes."""
+    conflicts = 0
+    for number in range(rounds):
+        barrier.wait(30)
+        planned = _read(path)
+        barrier.wait(30)
+        while _reserve_next(path, f"{name}{number}", planned).conflict:
+            conflicts += 1
+            planned = _read(path)
+    results.put(conflicts)
+
+
+def _read(path: str) -> dict[str, Any]:
+    with opened(path, write=False) as connection:
+        return read(connection)
+
+
+def _reserve_next(path: str, name: str, planned: dict[str, Any]) -> Change:
+    first = planned["next_id"]
+    with opened(path, write=True) as connection:
+        return reserve(connection, small(name, first, first, vms=3), "deploying", planned["revision"], first + 4, name)
+
+
+def test_of_two_processes_that_planned_alike_one_plans_again(path: str) -> None:
+    rounds = 8
+    barrier, results = FORK.Barrier(2), FORK.Queue()
+    writers = [FORK.Process(target=_race, args=(path, name, rounds, barrier, results)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    conflicts = sum(results.get(timeout=60) for _writer in writers)
+    for writer in writers:
+        writer.join(60)
+
+    registry = _read(path)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert conflicts == rounds
+    assert (registry["revision"], registry["next_id"]) == (2 * rounds, 1000 + 2 * rounds * 4)
+    assert [record["id"] for record in registry["slices"]] == list(range(1000, 1000 + 2 * rounds * 4, 4))
+
+
+def _die_writing(path: str) -> None:
+    """Reserve so much that half of it is in the file already, and die then."""
+    insert = _registry._insert
+
+    def insert_or_die(connection: sqlite3.Connection, table: str, *rest: Any) -> None:
+        if table == "links":
+            os.kill(os.getpid(), signal.SIGKILL)
+        insert(connection, table, *rest)
+
+    _registry._insert = insert_or_die
+    with opened(path, write=True) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        store(connection, small("big", 1003, 200, vms=500))
+
+
+def test_a_crash_in_the_middle_undoes_everything(path: str) -> None:
+    with opened(path, write=True) as connection:
+        store(connection, web())
+    before, content = _read(path), Path(path).read_bytes()
+
+    writer = FORK.Process(target=_die_writing, args=(path,))
+    writer.start()
+    writer.join(60)
+
+    assert writer.exitcode == -signal.SIGKILL
+    assert Path(path).read_bytes() != content, "the crash came before anything reached the file"
+    assert stat.S_IMODE(os.stat(path + "-journal").st_mode) == 0o600
+    assert _read(path) == before
+    with opened(path, write=True) as connection:
+        store(connection, small("big", 1003, 200, vms=500))
+
+
+def test_an_error_in_the_middle_undoes_everything(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(connection, web())
+    before = read(connection)
+    monkeypatch.setattr(_registry, "_advance", None)
+
+    with pytest.raises(TypeError):
+        remove(connection, "web")
+    assert read(connection) == before
+
+
+def test_only_its_owner_can_read_it(path: str) -> None:
+    umask = os.umask(0)
+    try:
+        with opened(path, write=True) as connection:
+            store(connection, web())
+    finally:
+        os.umask(umask)
+
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+
+
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with opened(str(tmp_path / "registry.sqlite"), write=True):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_reading_what_is_missing_creates_nothing(tmp_path: Path) -> None:
+    assert _read(str(tmp_path / "state" / "registry.sqlite")) == EMPTY
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_is_changed_for_nobody_else(path: str) -> None:
+    with opened(path, write=True) as connection:
+        store(connection, web())
+    content = Path(path).read_bytes()
+
+    with opened(path, write=False) as connection:
+        remove(connection, "web")
+        assert read(connection)["slices"] == []
+    assert Path(path).read_bytes() == content
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_locked_registry_says_so(path: str, write: bool) -> None:
+    with opened(path, write=True) as holder:
+        store(holder, web())
+        holder.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        message = f"^registry {path} is locked: another run has held it for 0.3 seconds"
+        with pytest.raises(RegistryError, match=message), opened(path, write, timeout=0.3):
+            pass
+        assert 0.3 <= time.monotonic() - began < 5
+        holder.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_what_is_no_registry_is_left_alone(tmp_path: Path, write: bool) -> None:
+    text, foreign = tmp_path / "text", tmp_path / "foreign.sqlite"
+    text.write_text("no database\n" * 100)
+    with sqlite3.connect(foreign) as connection:
+        connection.execute("CREATE TABLE meta (key TEXT)")
+    connection.close()
+
+    for file in (text, foreign):
+        content = file.read_bytes()
+        with pytest.raises(RegistryError, match=f"^{file} is not a registry"), opened(str(file), write):
+            pass
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
+    with opened(path, write=True) as connection:
+        connection.execute("UPDATE meta SET schema_version = schema_version + 1")
+
+    message = "has schema version 2, but this version of cloudrepo.slices knows 1 at most"
+    with pytest.raises(RegistryError, match=message), opened(path, write):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = str(tmp_path / "file" / "registry.sqlite")
+
+    with pytest.raises(RegistryError, match=f"^registry {path}: File exists"), opened(path, write=True):
+        pass

@@ -1,0 +1,135 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.cloudrepo.slices.plugins.modules import slice_registry
+
+from ..records import web
+
+
+class Registry:
+    """The module, run against one registry file."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self._capsys = capsys
+
+    def run(self, check: bool = False, **args: Any) -> dict[str, Any]:
+        internal = {"_ansible_check_mode": check, "_ansible_diff": True}
+        with patch_module_args({"path": str(self.path), **args, **internal}), pytest.raises(SystemExit):
+            slice_registry.main()
+        result: dict[str, Any] = json.loads(self._capsys.readouterr().out)
+        return result
+
+    def reserve(self, check: bool = False, **changes: Any) -> dict[str, Any]:
+        args = {"record": web(), "status": "deploying", "revision": 0, "next_id": 1003, "last_worker": "worker2"}
+        return self.run(check, state="reserved", **{**args, **changes})
+
+    def content(self) -> bytes | None:
+        return self.path.read_bytes() if self.path.exists() else None
+
+
+@pytest.fixture
+def registry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Registry:
+    return Registry(tmp_path / "state" / "registry.sqlite", capsys)
+
+
+STORED = dict(web(), status="deploying")
+
+
+def test_read_returns_everything(registry: Registry) -> None:
+    registry.reserve()
+
+    result = registry.run()
+
+    assert result["changed"] is False
+    assert result["registry"] == {"revision": 1, "next_id": 1003, "last_worker": "worker2", "slices": [STORED]}
+
+
+def test_reserving_tells_before_and_after(registry: Registry) -> None:
+    result = registry.reserve()
+
+    assert (result["changed"], result["conflict"]) == (True, False)
+    assert result["record"] == STORED
+    assert result["diff"] == {"before": {}, "after": {"web": STORED}}
+
+
+def test_the_same_again_is_no_change(registry: Registry) -> None:
+    registry.reserve()
+    content = registry.content()
+
+    result = registry.reserve(revision=1)
+
+    assert (result["changed"], result["conflict"], result["record"]) == (False, False, STORED)
+    assert result["diff"] == {"before": {}, "after": {}}
+    assert registry.content() == content
+
+
+def test_a_lost_race_is_no_failure(registry: Registry) -> None:
+    registry.reserve()
+
+    result = registry.reserve(record=dict(web(), owner="bob"))
+
+    assert (result["changed"], result["conflict"], result["record"]) == (False, True, STORED)
+
+
+def test_a_conflict_creates_no_file(registry: Registry) -> None:
+    assert registry.reserve(revision=7)["conflict"] is True
+    assert not registry.path.parent.exists()
+
+
+STEPS: list[dict[str, Any]] = [
+    {"state": "reserved"},
+    {"state": "status", "slice": "web", "status": "running"},
+    {"state": "absent", "slice": "web"},
+]
+
+
+def test_check_mode_predicts_and_writes_nothing(registry: Registry) -> None:
+    for step in STEPS:
+        run = registry.reserve if step["state"] == "reserved" else lambda check, step=step: registry.run(check, **step)
+        content = registry.content()
+        predicted = run(check=True)
+        assert registry.content() == content
+        assert predicted["changed"] is True
+        assert predicted == run(check=False)
+
+
+def test_check_mode_predicts_what_would_be_refused(registry: Registry) -> None:
+    registry.reserve()
+
+    result = registry.reserve(check=True, record=dict(web(), name="other"), revision=1)
+
+    assert result["msg"] == "slice other: slice ID 1000 is already held by slice web"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"state": "absent", "slice": "../web"}, "slice: '../web' is not a name"),
+        ({"state": "absent"}, "slice"),
+        ({"state": "status", "slice": "web", "status": "design"}, "status: only a reservation sets design"),
+        ({"state": "status", "slice": "web", "status": "running"}, "slice web is not in the registry"),
+        ({"state": "reserved"}, "record, status, revision, next_id, last_worker"),
+    ],
+)
+def test_bad_arguments_fail_and_create_nothing(registry: Registry, args: dict[str, Any], message: str) -> None:
+    result = registry.run(**args)
+
+    assert result["failed"] is True
+    assert message in result["msg"]
+    assert not registry.path.parent.exists()
+
+
+def test_a_reservation_is_not_running(registry: Registry) -> None:
+    result = registry.reserve(status="running")
+
+    assert result["msg"] == "status: a reservation is design or deploying, not running"

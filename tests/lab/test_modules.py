@@ -1,0 +1,56 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The twelve cases of every module that changes something, over SSH against hosts of the lab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from .twelve_cases import OPERATIONS, STEPS, Operation, Outcome, Step, has_diff, load, run, step_name
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.yml"))
+MODULES = {"dnsmasq_dhcp", "ovs_vlan", "qcow_overlay", "qemu_vm", "slice_nat", "slice_registry"}
+
+Play = Callable[[Path], Outcome]
+
+
+@pytest.fixture(scope="session")
+def play(tmp_path_factory: pytest.TempPathFactory, inventory: Path) -> Play:
+    """Plays a case when the first of its tests asks."""
+    return cache(lambda path: run(load(path), tmp_path_factory.mktemp(path.stem), inventory))
+
+
+def test_every_module_has_its_cases() -> None:
+    assert {load(path)["module"] for path in CASES} == MODULES
+
+
+@pytest.mark.parametrize(
+    ("path", "operation", "step"),
+    [
+        pytest.param(path, operation, step, id=f"{path.stem}-{step_name(operation, step)}")
+        for path in CASES
+        for operation in OPERATIONS
+        for step in STEPS
+    ],
+)
+def test_module(play: Play, path: Path, operation: Operation, step: Step) -> None:
+    outcome = play(path)
+    name = step_name(operation, step)
+
+    assert name in outcome.results, f"the play did not get through {name}:\n{outcome.output}"
+    result = outcome.results[name]
+    assert result["changed"] is step.changed
+    assert has_diff(result) is step.changed, f"changed is {result['changed']}, the diff {result['diff']}"
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_module_cleans_up(play: Play, path: Path) -> None:
+    outcome = play(path)
+
+    assert outcome.rc == 0, outcome.output

@@ -1,0 +1,155 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks as users call them: what they print, what a changed spec changes, and who wins a race."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = """
+======================================================================
+Slice 1000 [design]: 2 VMs, 1 Links, VLAN pool: 100-119
+  └─ VM 1001: web (VNC: 5901, Worker: 10.0.10.1, Disk: 1GB)
+      eth0: MAC 52:54:00:03:e9:00, VLAN: 400, unconnected
+      eth1: MAC 52:54:00:03:e9:01, VLAN: 100, Link: 1
+  └─ VM 1002: db (VNC: 5902, Worker: 10.0.10.2, Disk: 2.2GB)
+      eth0: MAC 52:54:00:03:ea:00, unconnected
+      eth1: MAC 52:54:00:03:ea:01, VLAN: 100, Link: 1
+  Link 1: VM1001.eth1 <-> VM1002.eth1 (VLAN 100)
+======================================================================
+"""
+
+
+@pytest.fixture
+def empty_registry(tmp_path: Path) -> dict[str, str]:
+    """A registry of the test's own, so that the numbers start at their beginning."""
+    return {"slices_registry_path": f"/tmp/{tmp_path.name}/registry.sqlite"}
+
+
+def slices_in(output: str) -> dict[str, dict[str, Any]]:
+    """What `-e output=json` printed, by slice."""
+    text = output[output.index("\n{\n") : output.index("\n}\n") + 3]
+    return {record["name"]: record for record in json.loads(text)["slices"]}
+
+
+def vms_of(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {vm["name"]: vm for vm in record["vms"]}
+
+
+def test_golden_case(run_playbook: Any, empty_registry: dict[str, str]) -> None:
+    assert run_playbook("design_slice", slice="web", **empty_registry).rc == 0
+    shown = run_playbook("show_slices", **empty_registry)
+    assert GOLDEN in shown.output
+    again = run_playbook("design_slice", slice="web", **empty_registry)
+    assert again.rc == 0 and again.total("changed") == 0
+    deleted = run_playbook("delete_slice", slice="web", **empty_registry)
+    assert deleted.rc == 0, deleted.output
+    assert "No slices." in run_playbook("show_slices", **empty_registry).output
+
+
+def test_check_mode_of_a_new_slice_changes_nothing(run_playbook: Any) -> None:
+    before = slices_in(run_playbook("show_slices", output="json").output)
+    run = run_playbook("deploy_slice", "--check", "--diff", slice="web")
+    assert run.rc == 0, run.output
+    assert run.total("changed") > 0
+    assert slices_in(run_playbook("show_slices", output="json").output) == before
+
+
+def test_lost_races_are_planned_again(run_playbook: Any, empty_registry: dict[str, str]) -> None:
+    """Designs started at once all succeed, and none is given what another has."""
+    names = ["red", "green", "blue", "grey"]
+
+    def design(name: str) -> Any:
+        spec = {"name": name, "topology": {"type": "line", "vms": 2, "flavor": "cirros"}, "owner": name}
+        return run_playbook("design_slice", slice_spec=spec, **empty_registry)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        runs = list(pool.map(design, names))
+    assert [run.rc for run in runs] == [0] * len(names), "\n".join(run.output for run in runs)
+    found = slices_in(run_playbook("show_slices", output="json", **empty_registry).output)
+    assert sorted(found) == sorted(names)
+    vms = [vm for record in found.values() for vm in record["vms"]]
+    for numbers in (
+        [record["vlan_pool"]["first"] for record in found.values()],
+        [vm["vnc_port"] for vm in vms],
+        [vm["id"] for vm in vms] + [record["id"] for record in found.values()],
+    ):
+        assert len(set(numbers)) == len(numbers), numbers
+    for name in names:
+        assert run_playbook("delete_slice", slice=name, **empty_registry).rc == 0
+
+
+def spec_of(names: str, *links: str) -> dict[str, Any]:
+    return {
+        "name": "grow",
+        "vms": [{"name": name, "flavor": "cirros"} for name in names],
+        "links": [{"endpoints": list(link)} for link in links],
+    }
+
+
+def test_a_changed_spec_changes_what_differs(run_playbook: Any) -> None:
+    """Growing and shrinking a running slice: what stays keeps its process and its numbers."""
+
+    def deploy(spec: dict[str, Any]) -> tuple[Any, dict[str, dict[str, Any]]]:
+        run = run_playbook("deploy_slice", slice_spec=spec, output="json")
+        assert run.rc == 0, run.output
+        return run, vms_of(slices_in(run.output)["grow"])
+
+    try:
+        _run, small = deploy(spec_of("ab", "ab"))
+        assert [vm["state"] for vm in small.values()] == ["running"] * 2
+        _run, large = deploy({**spec_of("abc", "ab", "bc")})
+        assert large["a"] == small["a"] and large["c"]["state"] == "running"
+        assert large["b"]["pid"] == small["b"]["pid"] and large["b"]["id"] == small["b"]["id"]
+        run, _vms = deploy(spec_of("abc", "ab", "bc"))
+        # b runs with the one data interface it was started with: a second one waits for a restart that is allowed.
+        assert run.total("changed") == 0 and "needs a restart" in run.output
+        _run, less = deploy(spec_of("bc", "bc"))
+        assert sorted(less) == ["b", "c"] and less["c"]["pid"] == large["c"]["pid"]
+        run, _vms = deploy(spec_of("bc", "bc"))
+        assert run.total("changed") == 0, run.output
+    finally:
+        deleted = run_playbook("delete_slice", slice="grow")
+    assert deleted.rc == 0, deleted.output
+
+
+@pytest.mark.parametrize("folder", [".", "playbooks"])
+def test_playbooks_run_from_the_root_and_from_their_folder(folder: str) -> None:
+    path = "playbooks/show_slices.yml" if folder == "." else "show_slices.yml"
+    # The repository's ansible.cfg has to be found, not named.
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CONFIG"}
+    run = subprocess.run(
+        ["ansible-playbook", path], cwd=ROOT / folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0 and "No slices." in run.stdout, run.stdout + run.stderr
+
+
+def test_installed_collection(tmp_path: Path) -> None:
+    """From a built and installed collection, with nothing but an inventory."""
+    collection = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    environment |= {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "home")}
+
+    def run(*argv: str) -> str:
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run("ansible-galaxy", "collection", "build", str(collection), "--output-path", str(tmp_path))
+    (tarball,) = tmp_path.glob("cloudrepo-slices-*.tar.gz")
+    run("ansible-galaxy", "collection", "install", "--offline", str(tarball), "-p", str(tmp_path))
+    inventory = str(ROOT / "inventories" / "lab" / "hosts.yml")
+    assert "No slices." in run("ansible-playbook", "-i", inventory, "cloudrepo.slices.show_slices")
+    assert "Slice" in run(
+        "ansible-playbook", "-i", inventory, "cloudrepo.slices.deploy_slice", "--check", "-e", "slice=web"
+    )
