@@ -41,16 +41,16 @@ class ActionModule(ActionBase):
         slices = with_processes(args["slices"], args["found"])
         text = args["message"] or render(slices)
         display.display(json.dumps({"slices": slices}, indent=2) if args["output"] == "json" else text)
-        result = {
+        if args["failure"]:
+            # Nothing else: all of a failed result is printed.
+            return {"failed": True, "msg": args["failure"]}
+        return {
             "changed": False,
             "slices": slices,
             "text": text,
             # The form in which set_stats hands data to ansible-runner and AWX workflows.
             "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
         }
-        if args["failure"]:
-            result.update(failed=True, msg=args["failure"])
-        return result
 
 
 def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

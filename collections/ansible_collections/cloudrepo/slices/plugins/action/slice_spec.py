@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     check_name,
@@ -44,6 +45,7 @@ class ActionModule(ActionBase):
         )
         variables = task_vars or {}
         try:
+            require_netaddr()
             check_groups(variables.get("groups", {}))
             if args["name_only"]:
                 return {"changed": False, "name": _name(args)}

@@ -111,6 +111,7 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import DEFAULT_OVERCOMMIT, Room, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
@@ -128,6 +129,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[Any], variables: Mapping[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         try:
+            require_netaddr()
             flavors = parse_flavors(self.get_option("flavors"))
             settings = self._settings()
             return [

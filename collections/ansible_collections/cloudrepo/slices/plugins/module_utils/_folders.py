@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from contextlib import contextmanager, suppress
-from typing import Iterator
+from typing import Iterator, Optional
 
 # A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
@@ -58,8 +58,9 @@ def remove_file(path: str) -> None:
 def locked(folder: str) -> Iterator[None]:
     """Hold ``folder`` alone; it is made if it is missing. The lock is on the folder itself and leaves no file."""
     while True:
-        os.makedirs(folder, 0o755, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _open(folder)
+        if descriptor is None:
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(folder, descriptor):
@@ -67,6 +68,19 @@ def locked(folder: str) -> Iterator[None]:
                 return
         finally:
             os.close(descriptor)
+
+
+def _open(folder: str) -> Optional[int]:
+    """The folder, made if it is missing; None if somebody removed it in between."""
+    try:
+        os.makedirs(folder, 0o755, exist_ok=True)
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    except FileExistsError:
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise
+        return None
 
 
 def _is_at(folder: str, descriptor: int) -> bool:

@@ -63,6 +63,11 @@ class Options(NamedTuple):
         return "gw_vlan%d" % self.vlan
 
     @property
+    def gateway_mac(self) -> str:
+        """The gateway's MAC address: guests that know it need not notice that the port was made anew."""
+        return ":".join("%02x" % byte for byte in b"\x02\x00" + self.gateway.ip.packed)
+
+    @property
     def gateway(self) -> IPv4Interface:
         """The gateway's address."""
         return IPv4Interface((self.subnet.network_address + 1, self.subnet.prefixlen))
@@ -459,6 +464,7 @@ def _gateway_steps(action: Action, options: Options, done: Steps) -> None:
         before = {}
     if not before:
         done.connect.extend(_ovs.add_port(options.bridge, name, options.vlan, STAMP, internal=True))
+        done.connect.append(["set", "Interface", name, "mac=%s" % _ovs.quote(options.gateway_mac)])
     elif before["vlan"] != options.vlan:
         done.connect.append(_ovs.set_tag(name, options.vlan))
     done.sysctls[name] = GATEWAY_SETTINGS

@@ -39,13 +39,19 @@ def labels(option: str, items: Sequence[Mapping[str, Any]]) -> Dict[str, str]:
     return found
 
 
-def run_each(job: Callable[[str], None], names: Iterable[str], errors: Tuple[Type[Exception], ...]) -> Dict[str, str]:
-    """Run ``job`` for every name, as many at a time as there are cores, and return the messages of those that failed.
+def run_each(
+    job: Callable[[str], None],
+    names: Iterable[str],
+    errors: Tuple[Type[Exception], ...],
+    at_once: Optional[int] = None,
+) -> Dict[str, str]:
+    """Run ``job`` for every name, several at a time, and return the messages of those that failed.
 
     Args:
         job: what is done for one name.
         names: for whom.
         errors: the exceptions that mean this one failed; any other is a defect and is raised.
+        at_once: how many at a time; by default as many as there are cores, for jobs that keep one busy.
     """
 
     def attempt(name: str) -> Optional[str]:
@@ -56,6 +62,6 @@ def run_each(job: Callable[[str], None], names: Iterable[str], errors: Tuple[Typ
         return None
 
     todo: List[str] = list(names)
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=at_once or len(os.sched_getaffinity(0))) as pool:
         messages = list(pool.map(attempt, todo))
     return {name: message for name, message in zip(todo, messages) if message is not None}

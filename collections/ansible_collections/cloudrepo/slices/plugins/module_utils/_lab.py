@@ -86,10 +86,18 @@ class File:
 
 @dataclass
 class State:
-    """What this lab started since the machine booted: enough to end it and nothing else."""
+    """What this lab started since the machine booted: enough to end it and nothing else.
+
+    Attributes:
+        boot_id: of the machine, when all of this was started.
+        hosts: PID and start time of each host's init.
+        ready: the hosts that came up; any other one was given up half-way.
+        links: the network interfaces on the machine's side.
+    """
 
     boot_id: str
     hosts: dict[str, dict[str, int]] = field(default_factory=dict)
+    ready: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
 
 

@@ -115,10 +115,15 @@ class _Init:
         self.stdout = cast("IO[str]", process.stdout)
         self.pid = int(self._line())
         process.wait()  # it has forked the init, and ends
-        started = start_time(Path("/proc/%d/stat" % self.pid).read_text())
-        if started is None:
-            raise LabError("%s: its init ended at once" % name)
-        self.started = started
+        self.started = self._start_time()
+
+    def _start_time(self) -> int:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            started = start_time(Path("/proc/%d/stat" % self.pid).read_text())
+            if started is not None:
+                return started
+        self.expect("booted")  # it has left the reason
+        raise LabError("%s: its init ended at once" % self.name)
 
     def _line(self) -> str:
         line = self.stdout.readline().strip()
@@ -179,7 +184,7 @@ class Lab:
 
     def missing_hosts(self) -> list[str]:
         running = self.running()
-        return [name for name in self.names if name not in running]
+        return [name for name in self.names if name not in running or name not in self.state.ready]
 
     def missing_links(self) -> list[str]:
         wanted = [MANAGEMENT_BRIDGE, TRUNK_BRIDGE, *(name for host in self.hosts for name in cables(host))]
@@ -213,6 +218,7 @@ class Lab:
             self.end_connections()
         self._write_keys()
         for name in starting:
+            self._end(name)
             self._write_disk(name, public_key, files)
         inits = [self._spawn(name, files) for name in starting]
         try:
@@ -223,6 +229,8 @@ class Lab:
                 init.go_on()
             for init in inits:
                 init.expect("ready")
+                self.state.ready.append(init.name)
+            self._save()
         finally:
             for init in inits:
                 init.close()
@@ -235,6 +243,7 @@ class Lab:
         for host in self.hosts:
             path = keys / host.name
             if not path.with_suffix(".pub").exists():
+                path.unlink(missing_ok=True)
                 run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", str(path)])
             public[host.name] = path.with_suffix(".pub").read_text()
         (self.directory / "known_hosts").write_text(known_hosts(self.hosts, public))
@@ -284,6 +293,7 @@ class Lab:
     def _spawn(self, name: str, files: Path) -> _Init:
         init = _Init(name, self.disk(name), files / "lab_init.py")
         self.state.hosts[name] = {"pid": init.pid, "start": init.started}
+        self.state.ready = [other for other in self.state.ready if other != name]
         self._save()
         return init
 
@@ -338,20 +348,19 @@ class Lab:
     def down(self) -> None:
         """End all that this lab started."""
         self.end_connections()
-        for name in self.running():
+        for name in self.state.hosts:
             self._end(name)
         delete_links(set(self.state.links))
         self._remove_files()
 
     def _end(self, name: str) -> None:
-        """Ending PID 1 of a PID namespace ends everything in it."""
-        known = self.state.hosts[name]
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(known["pid"], signal.SIGKILL)
+        """End a host if it lives. Ending PID 1 of a PID namespace ends everything in it."""
         deadline = time.monotonic() + END_TIMEOUT
-        while is_alive(known["pid"], known["start"]):
+        while name in self.running():
             if time.monotonic() > deadline:
-                raise LabError("%s: its init (PID %d) does not end" % (name, known["pid"]))
+                raise LabError("%s: its init (PID %d) does not end" % (name, self._pid(name)))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.state.hosts[name]["pid"], signal.SIGKILL)
             time.sleep(0.01)
 
     def end_connections(self) -> None:

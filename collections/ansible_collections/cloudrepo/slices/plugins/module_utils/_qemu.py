@@ -167,10 +167,10 @@ def argv(slice_name: str, name: str, config: State, paths: Paths, accelerator: s
         *("-chardev", _socket("console", paths.console, {"logfile": paths.console_log, "logappend": True})),
         *("-serial", "chardev:console"),
         *("-vnc", _vnc(config["vnc_listen"], config["vnc_port"])),
-        *("-device", option({"addr": _SLOT_VGA}, "VGA")),
+        *("-device", option({"addr": _slot(_SLOT_VGA)}, "VGA")),
         *_disk_argv(paths.disk),
         *("-object", option({"id": "rng"}, "rng-builtin")),
-        *("-device", option({"rng": "rng", "addr": _SLOT_RNG}, "virtio-rng-pci")),
+        *("-device", option({"rng": "rng", "addr": _slot(_SLOT_RNG)}, "virtio-rng-pci")),
         *_nics_argv(config),
     ]
 
@@ -199,8 +199,12 @@ def _vnc(address: str, port: int) -> str:
 def _disk_argv(disk: str) -> List[str]:
     node = {"driver": "qcow2", "node-name": "disk", "discard": "unmap"}
     file = {"file.driver": "file", "file.filename": disk, "file.discard": "unmap"}
-    device = {"drive": "disk", "addr": _SLOT_DISK, "bootindex": 1}
+    device = {"drive": "disk", "addr": _slot(_SLOT_DISK), "bootindex": 1}
     return ["-blockdev", option({**node, **file}), "-device", option(device, "virtio-blk-pci")]
+
+
+def _slot(number: int) -> str:
+    return "0x%x" % number  # QEMU reads it as hexadecimal with or without the prefix.
 
 
 def _nics_argv(config: State) -> List[str]:
@@ -213,7 +217,7 @@ def _nics_argv(config: State) -> List[str]:
         # No ROM: these VMs boot from their disk.
         card = {"netdev": backend, "id": nic_id(nic["name"]), "mac": nic["mac"], "romfile": ""}
         arguments += ["-netdev", option(tap, "tap")]
-        arguments += ["-device", option({**card, "addr": _SLOT_NIC + index}, "virtio-net-pci")]
+        arguments += ["-device", option({**card, "addr": _slot(_SLOT_NIC + index)}, "virtio-net-pci")]
     return arguments
 
 
@@ -256,7 +260,7 @@ def plan(
         changes = restart_changes(before, config)
         if changes:
             pending.append("vm %s: %s needs a restart (allow_restart: true)" % (name, ", ".join(changes)))
-            goal[name] = {**before, "status": RUNNING, "interfaces": _reconnected(before, config)}
+            goal[name] = {**before, "status": RUNNING, **_reconnected(before, config)}
     return reconcile(goal, have, purge), pending
 
 
@@ -273,17 +277,20 @@ def restart_changes(before: State, after: State) -> List[str]:
 def _fixed(state: State) -> Dict[str, Any]:
     """What is fixed while a VM runs: everything but the links of its interfaces."""
     fixed = {field: state.get(field, "unknown") for field in CONFIG if field != "interfaces"}
-    interfaces = state.get("interfaces") or []
+    interfaces = state.get("interfaces", [])
     fixed["interfaces"] = " ".join(nic["name"] for nic in interfaces) or "none"
     for nic in interfaces:
         fixed[nic["name"]] = "%s (%s)" % (nic["tap"], nic["mac"])
     return fixed
 
 
-def _reconnected(before: State, after: State) -> List[Dict[str, Any]]:
-    """The interfaces that a VM has, with the links that it shall have."""
+def _reconnected(before: State, after: State) -> State:
+    """The interfaces that a VM has, with the links that it shall have; nothing if its manifest was lost."""
+    if "interfaces" not in before:
+        return {}
     links = {nic["name"]: nic["connected"] for nic in after["interfaces"]}
-    return [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in before.get("interfaces") or []]
+    have = before["interfaces"]
+    return {"interfaces": [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in have]}
 
 
 def changed_links(before: State, after: State) -> Dict[str, bool]:

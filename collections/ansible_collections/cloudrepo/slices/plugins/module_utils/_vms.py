@@ -43,11 +43,12 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import Qmp, 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import DELETE, Action, State
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 
-_QMP_SECONDS = 5.0
+_QMP_SECONDS = 30.0  # A host on which many VMs boot at once is slow to answer.
 _START_SECONDS = 60.0
 _QUIT_SECONDS = 10.0
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+_WAITING = 32  # Threads that only wait for an answer.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
 
@@ -106,7 +107,7 @@ def scan(host: Host) -> Dict[str, Vm]:
         state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
         found[name] = Vm(state, process.pid if process else None)
 
-    errors = run_each(look, names, _ERRORS)
+    errors = run_each(look, names, _ERRORS, _WAITING)
     if errors:
         raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
     return {name: found[name] for name in names}
@@ -307,13 +308,15 @@ class Starter(NamedTuple):
 
 def change(host: Host, name: str, before: State, after: State) -> None:
     """Change what can be changed while a VM runs: the links of its interfaces, and whether it is paused."""
+    links = changed_links(before, after)
     with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
         qmp.negotiate()
-        for interface, connected in changed_links(before, after).items():
+        for interface, connected in links.items():
             qmp.execute("set_link", name=nic_id(interface), up=connected)
         if before["status"] != RUNNING:
             qmp.execute("cont")
-    _write_manifest(host, name, after)
+    if links:
+        _write_manifest(host, name, after)
 
 
 def stop(host: Host, pids: Mapping[str, int], grace: float) -> Dict[str, str]:
@@ -328,9 +331,9 @@ def stop(host: Host, pids: Mapping[str, int], grace: float) -> Dict[str, str]:
         The messages of the VMs that are still there.
     """
     if grace > 0:
-        run_each(lambda name: _power_down(host.paths(name)), pids, ())
+        run_each(lambda name: _power_down(host.paths(name)), pids, (), _WAITING)
     deadline = time.monotonic() + grace
-    return run_each(lambda name: _end(pids[name], host.paths(name), deadline), pids, _ERRORS)
+    return run_each(lambda name: _end(pids[name], host.paths(name), deadline), pids, _ERRORS, _WAITING)
 
 
 def _power_down(paths: Paths) -> None:

@@ -83,6 +83,11 @@ options:
       - The user to whom the disks belong, with mode V(0600). It is the user as whom QEMU runs.
       - By default the user as whom the module runs.
     type: str
+  _incoming:
+    description:
+      - What the action plugin has sent. It sets this itself; what a task says here is ignored.
+    type: dict
+    default: {}
 requirements:
   - qemu-img on the host
 seealso:
@@ -284,7 +289,6 @@ def main() -> None:
             "base_dir": {"type": "path", "default": "~/vm_images"},
             "image_dir": {"type": "path", "default": "/tmp/vm_images"},
             "owner": {"type": "str"},
-            # Set by the action plugin: what it has sent, by image.
             "_incoming": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

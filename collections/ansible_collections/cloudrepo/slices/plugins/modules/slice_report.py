@@ -61,11 +61,11 @@ EXAMPLES = r"""
 RETURN = r"""
 slices:
   description: The slices with the process ID and the state of each VM.
-  returned: always
+  returned: success
   type: list
   elements: dict
 text:
   description: The topology as text.
-  returned: always
+  returned: success
   type: str
 """

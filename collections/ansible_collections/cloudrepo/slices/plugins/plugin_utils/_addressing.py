@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from netaddr import IPAddress, IPNetwork
-
 from ..module_utils._names import IFNAME_MAX
+from ._netaddr import IPAddress, IPNetwork
 
 FIRST_ID = 1000
 FIRST_VLAN = 100

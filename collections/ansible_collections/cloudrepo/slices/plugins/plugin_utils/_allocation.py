@@ -13,10 +13,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from netaddr import IPNetwork
-
 from . import _addressing as rules
 from ._known import Known, number_of
+from ._netaddr import IPNetwork
 from ._schema import SpecError
 from ._settings import Settings
 from ._spec import Link, SliceSpec

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netaddr import IPAddress
+from ._netaddr import IPAddress
 
 # No disk exists yet in these states, so anything about a VM may still change.
 _NOTHING_STARTED = ("design",)

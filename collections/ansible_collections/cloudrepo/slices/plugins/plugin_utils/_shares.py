@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from netaddr import IPAddress, IPNetwork
-
 from . import _addressing as rules
+from ._netaddr import IPAddress, IPNetwork
 from ._settings import Cluster, Settings
 
 Record = dict[str, Any]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from netaddr import AddrFormatError, IPNetwork
 
 from ..module_utils._names import NAME_RULE, is_file_name, is_name
 from ._addressing import FIRST_VLAN, LAST_VLAN, POOL_SIZE
+from ._netaddr import AddrFormatError, IPNetwork
 from ._schema import SpecError, check_options, element_label
 from ._topology import generate
 

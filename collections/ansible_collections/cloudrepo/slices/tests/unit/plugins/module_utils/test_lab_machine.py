@@ -23,7 +23,7 @@ def me() -> dict[str, int]:
 
 
 def lab_with(directory: Path, boot_id: str, init: dict[str, int]) -> machine.Lab:
-    state = {"boot_id": boot_id, "hosts": {"worker1": init}, "links": ["slmgmt0"]}
+    state = {"boot_id": boot_id, "hosts": {"worker1": init}, "ready": ["worker1"], "links": ["slmgmt0"]}
     (directory / "state.json").write_text(json.dumps(state))
     return machine.Lab(directory, HOSTS)
 
@@ -41,6 +41,13 @@ def test_nothing_of_an_earlier_boot_is_ours(tmp_path: Path) -> None:
     lab = lab_with(tmp_path, "an-earlier-boot", me())
     assert lab.running() == {}
     assert lab.state.links == []
+
+
+def test_a_host_that_was_given_up_half_way_is_missing(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, machine.boot_id(), me())
+    assert lab.missing_hosts() == ["internet"]
+    lab.state.ready.clear()
+    assert lab.missing_hosts() == ["internet", "worker1"]
 
 
 def test_a_broken_state_is_said(tmp_path: Path) -> None:

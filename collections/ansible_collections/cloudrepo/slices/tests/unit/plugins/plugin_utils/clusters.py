@@ -48,7 +48,7 @@ def workers(count: int = 3, room: Room = PLENTY, **problems: str) -> list[Worker
 
 def make_plan(
     spec: dict[str, Any],
-    registry: dict[str, Any] = EMPTY,
+    registry: dict[str, Any] | None = None,
     hosts: list[Worker] | None = None,
     flavors: list[dict[str, Any]] | None = None,
     images: dict[str, int] | None = None,
@@ -62,7 +62,7 @@ def make_plan(
         "nobody",
         parse_flavors(flavors or FLAVORS),
         cluster,
-        registry,
+        registry or EMPTY,
         Settings(**{"quota": 10**6, **settings}),
     )
 

@@ -40,7 +40,7 @@ def specs(draw: st.DrawFn, name: str) -> dict[str, Any]:
 
 def histories() -> st.SearchStrategy[list[dict[str, Any]]]:
     """Specs to deploy one after the other; equal names are redeployments of a changed spec."""
-    return st.lists(st.sampled_from(list(POOL_SIZES)).flatmap(lambda name: specs(name)), min_size=1, max_size=8)
+    return st.lists(st.sampled_from(list(POOL_SIZES)).flatmap(specs), min_size=1, max_size=8)
 
 
 def deploy_all(history: list[dict[str, Any]], next_id: int) -> dict[str, Any]:

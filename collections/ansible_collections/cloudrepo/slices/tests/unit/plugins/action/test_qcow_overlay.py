@@ -1,0 +1,62 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import check_all, megabytes, outdated
+
+from ..module_utils.disk_images import GIB, recorded
+
+
+def missing(image: str, *vms: str, size: int = GIB) -> dict[str, Any]:
+    """What the module says of an image that the host lacks."""
+    overlays = [
+        {"label": f'overlays[{index}] "{vm}"', "name": vm, "image": image, "size": size} for index, vm in enumerate(vms)
+    ]
+    return {"image": image, "path": f"/cache/{image}", "overlays": overlays}
+
+
+def test_all_images_that_are_nowhere_are_named_with_vm_and_both_paths(tmp_path: Path) -> None:
+    with pytest.raises(AnsibleActionFail) as error:
+        check_all([missing("a.img", "web", "db"), missing("b.img", "db")], str(tmp_path), "worker1")
+    assert error.value.message == (
+        f'overlays[0] "web": base image a.img is neither on the controller ({tmp_path}/a.img) '
+        f'nor on worker1 (/cache/a.img); overlays[0] "db": base image b.img is neither on the controller '
+        f"({tmp_path}/b.img) nor on worker1 (/cache/b.img)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "message"),
+    [
+        (recorded("base"), 2**20, 'overlays\\[0\\] "web": the disk\'s size 1 MiB is smaller than its base image'),
+        (recorded("overlay"), GIB, "has a backing file of its own"),
+        (recorded("external"), GIB, "has an external data file"),
+        (recorded("base")[:50], GIB, 'overlays\\[0\\] "web": .*cut off'),
+    ],
+)
+def test_what_would_not_be_accepted_is_refused_before_it_is_sent(
+    content: bytes, size: int, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.img").write_bytes(content)
+    with pytest.raises(AnsibleActionFail, match=message):
+        check_all([missing("a.img", "web", size=size)], str(tmp_path), "worker1")
+
+
+def test_another_image_of_the_same_name_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "a.img").write_bytes(b"12")
+    assert outdated({"a.img": 2, "not-here.img": 5}, str(tmp_path), "worker1") == []
+    [warning] = outdated({"a.img": 3}, str(tmp_path), "worker1")
+    assert "on worker1 has 3 bytes" in warning
+    assert "Give the new image a new name" in warning
+
+
+@pytest.mark.parametrize(("size", "text"), [(196_616, "0.2"), (21_757_952, "22"), (500_000_000, "500")])
+def test_sizes_in_messages(size: int, text: str) -> None:
+    assert megabytes(size) == text

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
+    Incoming,
+    adopt_image,
+    scan_images,
+    store_image,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+
+from .disk_images import recorded
+
+WHERE = 'overlays[0] "web"'
+USERS = {"base.img": WHERE}
+
+
+def arrived(path: Path, content: bytes) -> Incoming:
+    """An image as the controller has sent it."""
+    path.write_bytes(content)
+    return Incoming(len(content), hashlib.sha256(content).hexdigest(), str(path))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return folder
+
+
+def test_an_image_arrives_whole_with_its_record(tmp_path: Path, cache: Path) -> None:
+    content = recorded("base")
+    sent = arrived(tmp_path / "sent", content)
+    store_image(str(cache), "base.img", sent, WHERE)
+
+    assert sorted(path.name for path in cache.iterdir()) == ["base.img", "base.img.json"]
+    assert (cache / "base.img").read_bytes() == content
+    assert stat.S_IMODE((cache / "base.img").stat().st_mode) == 0o644
+    assert json.loads((cache / "base.img.json").read_text()) == {"size": sent.size, "sha256": sent.sha256}
+    found = scan_images(str(cache), USERS)["base.img"]
+    assert (found.size, found.has_sidecar) == (len(content), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "sent", "message"),
+    [
+        (recorded("base"), recorded("base")[:-1], "did not arrive whole"),
+        (recorded("base"), recorded("base")[:-1] + b"x", "did not arrive whole"),
+        (recorded("overlay"), None, "has a backing file"),
+        (recorded("external"), None, "has an external data file"),
+    ],
+)
+def test_a_bad_image_leaves_nothing(
+    content: bytes, sent: bytes | None, message: str, tmp_path: Path, cache: Path
+) -> None:
+    incoming = arrived(tmp_path / "sent", content)
+    if sent is not None:
+        (tmp_path / "sent").write_bytes(sent)
+    with pytest.raises(ItemError, match=message) as error:
+        store_image(str(cache), "base.img", incoming, WHERE)
+    assert str(error.value).startswith(WHERE)
+    assert list(cache.iterdir()) == []
+
+
+def test_the_slower_of_two_deploys_changes_nothing(tmp_path: Path, cache: Path) -> None:
+    store_image(str(cache), "base.img", arrived(tmp_path / "first", recorded("base")), WHERE)
+    store_image(str(cache), "base.img", arrived(tmp_path / "second", b"another image"), WHERE)
+    assert (cache / "base.img").read_bytes() == recorded("base")
+    assert scan_images(str(cache), USERS)["base.img"].size == len(recorded("base"))
+
+
+def test_an_image_put_there_by_hand_gets_a_record_without_a_hash(cache: Path) -> None:
+    (cache / "base.img").write_bytes(recorded("base"))
+    found = scan_images(str(cache), USERS)["base.img"]
+    assert not found.has_sidecar
+    adopt_image(str(cache), "base.img", found)
+    assert json.loads((cache / "base.img.json").read_text()) == {"size": len(recorded("base")), "sha256": None}
+    assert scan_images(str(cache), USERS)["base.img"].has_sidecar
+
+
+@pytest.mark.parametrize(
+    ("content", "record", "message"),
+    [
+        (recorded("base"), '{"size": 641, "sha256": null}', "is damaged: it has 640 bytes and arrived with 641"),
+        (recorded("base"), "{}", "is not the record of a base image"),
+        (recorded("overlay"), None, "has a backing file"),
+        (recorded("base")[:50], None, "cut off"),
+    ],
+)
+def test_a_cached_image_is_checked_before_it_is_used(
+    content: bytes, record: str | None, message: str, cache: Path
+) -> None:
+    (cache / "base.img").write_bytes(content)
+    if record is not None:
+        (cache / "base.img.json").write_text(record)
+    with pytest.raises(ItemError, match=message):
+        scan_images(str(cache), USERS)
+
+
+def test_a_record_alone_is_no_image(cache: Path) -> None:
+    (cache / "base.img.json").write_text('{"size": 640, "sha256": null}')
+    assert scan_images(str(cache), USERS) == {}

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _vms
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, reconcile
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, Process
+
+CONFIG: dict[str, Any] = {
+    "id": 1001,
+    "cores": 1,
+    "memory_mb": 64,
+    "vnc_port": 5901,
+    "vnc_listen": "127.0.0.1",
+    "accelerator": "tcg",
+    "nic_offload": True,
+    "user": "slices-qemu",
+    "interfaces": [],
+}
+
+# Ignores what ends a process politely, as a QEMU that hangs would.
+_HANGS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(str(tmp_path / "images"), str(tmp_path / "run"), "case")
+    for name in ("web", "db"):
+        Path(host.paths(name).folder).mkdir(parents=True)
+    (tmp_path / "images" / "case").mkdir(parents=True)
+    return host
+
+
+class Hanging:
+    """A process with the command line of a VM's QEMU that says nothing."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        command = [sys.executable, "-c", _HANGS, "-pidfile", host.paths(name).pidfile]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        self.pid = self._process.pid
+
+    def write_pidfile(self, path: str) -> None:
+        Path(path).write_text(f"{self.pid}\n")
+
+    def exit_status(self) -> int | None:
+        for _attempt in range(100):
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.02)
+        return self._process.returncode
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def web(host: Host) -> Iterator[Hanging]:
+    process = Hanging(host, "web")
+    yield process
+    process.end()
+
+
+def test_a_stale_pidfile_and_a_reused_pid_find_nothing(host: Host, web: Hanging) -> None:
+    paths = host.paths("db")
+    assert _vms.find(paths) is None
+    for content in ("", "no number", "999999999\n", f"{os.getpid()}\n", f"{web.pid}\n", "-1\n"):
+        Path(paths.pidfile).write_text(content)
+        assert _vms.find(paths) is None
+    Path(paths.pidfile).unlink()
+    Path(paths.pidfile).symlink_to(host.paths("web").pidfile)
+    web.write_pidfile(host.paths("web").pidfile)
+    assert _vms.find(paths) is None
+
+
+def test_a_process_whose_qmp_is_silent_is_not_taken_for_running(host: Host, web: Hanging) -> None:
+    web.write_pidfile(host.paths("web").pidfile)
+    assert _vms.find(host.paths("web")) == Process(web.pid, "unresponsive")
+
+
+def test_a_stranger_at_our_socket_is_not_ours(host: Host) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(host.paths("web").qmp)
+        server.listen()
+        assert _vms.find(host.paths("web")) is None
+
+
+def test_one_that_hangs_is_killed_and_nobody_else(host: Host, web: Hanging) -> None:
+    # The pidfile of db was overwritten with web's process: db is off, and stopping it must not touch web.
+    web.write_pidfile(host.paths("db").pidfile)
+    assert _vms.stop(host, {"db": web.pid}, grace=0) == {}
+    time.sleep(0.1)
+    assert web._process.poll() is None
+
+    web.write_pidfile(host.paths("web").pidfile)
+    # Nobody else reaps it, and a process that was not reaped has ended all the same.
+    assert _vms.stop(host, {"web": web.pid}, grace=0) == {}
+    assert web.exit_status() == -9
+
+
+def test_the_scan_finds_manifests_and_folders(host: Host) -> None:
+    (Path(host.base_dir) / "case" / "web.json").write_text(json.dumps({"slice": "case", "name": "web", **CONFIG}))
+    for stray in ("Not-a-name.json", ".web.json.0123456789abcdef.part", "web_img.qcow2"):
+        (Path(host.base_dir) / "case" / stray).touch()
+    assert _vms.scan(host) == {
+        "db": _vms.Vm({"status": "stopped"}, None),  # Its manifest was lost.
+        "web": _vms.Vm({"status": "stopped", **CONFIG}, None),
+    }
+    assert _vms.slices(host.base_dir, host.run_dir) == ["case"]
+    assert _vms.scan(Host(host.base_dir, host.run_dir, "none")) == {}
+
+
+def test_a_broken_manifest_is_named(host: Host) -> None:
+    (Path(host.base_dir) / "case" / "web.json").write_text('{"id": 1}')
+    with pytest.raises(ItemError, match=r'vm "web": .*/web.json is not the manifest of a VM'):
+        _vms.scan(host)
+
+
+def test_nothing_starts_without_its_disk_and_its_taps(host: Host) -> None:
+    known = {"web": 'vms[0] "web"'}
+    configs = {"web": {**CONFIG, "interfaces": [{"name": "eth0", "tap": "lo", "connected": True}]}}
+    with pytest.raises(ItemError, match=r'vms\[0\] "web": there is no disk .*/web_img.qcow2'):
+        _vms.check_startable(host, ["web"], configs, known)
+    Path(host.paths("web").disk).touch()
+    _vms.check_startable(host, ["web"], configs, known)
+    configs["web"]["interfaces"][0]["tap"] = "tap_1001_eth0"
+    with pytest.raises(ItemError, match=r'vms\[0\] "web": there is no TAP "tap_1001_eth0"'):
+        _vms.check_startable(host, ["web"], configs, known)
+
+
+def test_removing_leaves_the_disk_and_the_other_vm(host: Host) -> None:
+    for name in ("web", "db"):
+        for path in (host.paths(name).disk, host.paths(name).manifest, host.paths(name).console_log):
+            Path(path).touch()
+    before = {name: vm.state for name, vm in {"web": _vms.Vm({"status": "stopped"}, None)}.items()}
+    actions = reconcile({}, before, purge=True)
+    assert _vms.apply(host, actions, {}, 0, _no_starter) == {}
+    assert not os.path.exists(host.paths("web").folder)
+    assert sorted(os.listdir(os.path.join(host.base_dir, "case"))) == ["db.json", "db_img.qcow2", "web_img.qcow2"]
+    assert os.path.exists(host.paths("db").console_log)
+
+
+def _no_starter() -> _vms.Starter:
+    raise AssertionError("nothing is to be started")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "starts"),
+    [
+        (None, {"status": "running", **CONFIG}, True),
+        ({"status": "stopped", **CONFIG}, {"status": "running", **CONFIG}, True),
+        ({"status": "running", **CONFIG}, {"status": "running", **CONFIG, "cores": 2}, True),
+        ({"status": "paused", **CONFIG}, {"status": "running", **CONFIG}, False),
+        ({"status": "running", **CONFIG}, {"status": "stopped", **CONFIG}, False),
+        ({"status": "running", **CONFIG}, None, False),
+    ],
+)
+def test_what_starts_a_process(before: dict[str, Any] | None, after: dict[str, Any] | None, starts: bool) -> None:
+    assert _vms.must_start(Action("modify", "web", before, after)) is starts
+
+
+def test_becoming_a_user_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ItemError, match='there is no user "no-such-user" on this host'):
+        _vms.user_argv("no-such-user")
