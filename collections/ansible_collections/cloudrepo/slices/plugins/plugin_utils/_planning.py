@@ -52,11 +52,11 @@ def plan(
     Raises:
         SpecError: the slice can't be had; one line that names the item.
     """
+    if cluster.network_node.problem:
+        raise SpecError(f"network node {cluster.network_node.name} {cluster.network_node.problem}")
     others = [record for record in registry["slices"] if record["name"] != spec.name]
     old = next((record for record in registry["slices"] if record["name"] == spec.name), None)
     known = Known(old)
-    if cluster.network_node.problem:
-        raise SpecError(f"network node {cluster.network_node.name} {cluster.network_node.problem}")
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
     _check_quota(owner, len(spec.vms), others, settings)
