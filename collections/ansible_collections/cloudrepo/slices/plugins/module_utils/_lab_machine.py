@@ -111,8 +111,8 @@ class _Init:
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
             universal_newlines=True,
         )
-        self.stdin = cast("IO[str]", process.stdin)
-        self.stdout = cast("IO[str]", process.stdout)
+        self.stdin = cast(IO[str], process.stdin)
+        self.stdout = cast(IO[str], process.stdout)
         self.pid = int(self._line())
         process.wait()  # it has forked the init, and ends
         self.started = self._start_time()

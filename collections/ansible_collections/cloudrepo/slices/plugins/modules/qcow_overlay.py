@@ -159,14 +159,6 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import Co
 Result = Dict[str, Any]
 
 
-class _Incomplete(Exception):
-    """Some of the disks failed; the others are done."""
-
-    def __init__(self, messages: List[str], result: Result) -> None:
-        super().__init__("; ".join(messages))
-        self.result = result
-
-
 def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     base_dir, folder, owner = params["base_dir"], params["folder"], _owner(params["owner"])
     overlays = parse(params["overlays"])
@@ -264,9 +256,10 @@ def _result(actions: List[Action], new: List[str], sizes: Mapping[str, int], pen
 
 
 def _complete(result: Result, errors: Mapping[str, str], known: Mapping[str, str]) -> Result:
+    """The result, with a message if some disks failed; the others are done."""
     if errors:
-        messages = ["%s: %s" % (known.get(name, 'overlay "%s"' % name), text) for name, text in errors.items()]
-        raise _Incomplete(messages, result)
+        failed = ["%s: %s" % (known.get(name, 'overlay "%s"' % name), text) for name, text in errors.items()]
+        result["msg"] = "; ".join(failed)
     return result
 
 
@@ -301,11 +294,11 @@ def main() -> None:
     params["folder"] = os.path.join(params["base_dir"], params["slice"])
     ensure = _present if params["state"] == "present" else _absent
     try:
-        module.exit_json(**ensure(params, module.check_mode))
-    except _Incomplete as error:
-        module.fail_json(msg=str(error), **error.result)
+        result = ensure(params, module.check_mode)
     except (ItemError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
+    finish = module.fail_json if "msg" in result else module.exit_json
+    finish(**result)
 
 
 if __name__ == "__main__":
