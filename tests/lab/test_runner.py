@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def run(tmp_path: Path, inventory: Path) -> Any:
     def run(playbook: str) -> Any:
         # Its own folder for each run: ansible-runner keeps extravars for later ones.
         return ansible_runner.run(
-            private_data_dir=str(tmp_path / playbook),
+            private_data_dir=tempfile.mkdtemp(dir=tmp_path),
             project_dir=str(ROOT / "playbooks"),
             playbook=f"{playbook}.yml",
             inventory=str(inventory),

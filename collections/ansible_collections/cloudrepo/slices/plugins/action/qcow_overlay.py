@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         args = {key: value for key, value in self._task.args.items() if not key.startswith("_")}
         image_dir = os.path.abspath(os.path.expanduser(args.get("image_dir") or _IMAGE_DIR))
-        host = str(variables["inventory_hostname"])
+        host = str(self._task.delegate_to or variables["inventory_hostname"])
 
         result: Result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
         missing = result.get("missing_images")

@@ -36,8 +36,15 @@ _TABLE_KEY = "table"
 _MAX_PREFIX = 29
 
 
+class Guest(NamedTuple):
+    """A VM's interface on the internet VLAN."""
+
+    address: str
+    mac: str
+
+
 class Options(NamedTuple):
-    """The module's options, checked; ``guests`` are pairs of address and MAC."""
+    """The module's options, checked."""
 
     slice: str
     present: bool
@@ -48,7 +55,7 @@ class Options(NamedTuple):
     namespace: Optional[str]
     interface: Optional[str]
     server_address: Optional[str]
-    guests: Tuple[Tuple[str, str], ...]
+    guests: Tuple[Guest, ...]
     protected_networks: Tuple[IPv4Network, ...]
     protected_addresses: Tuple[IPv4Address, ...]
 
@@ -136,7 +143,7 @@ def parse_options(params: Mapping[str, Any]) -> Options:
     return options._replace(guests=tuple(_guests(params["addresses"], options)))
 
 
-def _guests(items: Sequence[Mapping[str, Any]], options: Options) -> Iterable[Tuple[str, str]]:
+def _guests(items: Sequence[Mapping[str, Any]], options: Options) -> Iterable[Guest]:
     seen: Dict[str, str] = {str(options.server_address): "server_address"}
     for at, item in enumerate(items):
         here = label("addresses", at, item["address"])
@@ -147,7 +154,7 @@ def _guests(items: Sequence[Mapping[str, Any]], options: Options) -> Iterable[Tu
         for value in (address, mac):
             if seen.setdefault(value, here) != here:
                 raise ItemError("%s: %s is that of %s already" % (here, value, seen[value]))
-        yield address, mac
+        yield Guest(address, mac)
 
 
 def _own_address(value: str, options: Options) -> str:
@@ -183,10 +190,11 @@ def validate(options: Options, host: Host) -> None:
     port = options.gateway_port
     if port not in gateway_ports(host) and (port in host.ovs.ports or port in host.network.devices):
         raise ValueError("interface %s exists already, and is not ours" % port)
-    guests = dict(options.guests)
-    for value, owner in _others(options, host).get(GUESTS, {}).items():
+    own = {guest.address for guest in options.guests} | {options.server_address}
+    others = _others(options, host)
+    for value, owner in [*others.get(GUESTS, {}).items(), *others.get(SERVERS, {}).items()]:
         address = value.split(" ")[0]
-        if address in guests or address == options.server_address:
+        if address in own:
             raise ValueError('address %s belongs to slice "%s"' % (address, owner))
         if IPv4Address(address) not in options.subnet:
             raise ValueError('subnet %s: slice "%s" still has %s' % (options.subnet, owner, address))
@@ -224,7 +232,7 @@ def _kept(options: Options, host: Host) -> List[str]:
 
 
 def shared_table(options: Options, host: Host) -> _nft.Table:
-    """What the gateway lets through; it judges no packet that neither comes from it nor leaves by it."""
+    """What the gateway lets through. The host's other traffic passes, but for what this module's forwarding brought."""
     port, out = options.gateway_port, str(uplink(options, host))
     inward, outward = 'iifname "%s"' % port, 'iifname "%s" oifname "%s"' % (port, out)
     forward = [
@@ -236,7 +244,7 @@ def shared_table(options: Options, host: Host) -> _nft.Table:
         Rule('oifname "%s" drop' % port, "nothing else to the guests"),
     ]
     if not host.ip_forward:
-        # It forwards for the guests only, as it did not forward at all before.
+        # For forwarding to guests the uplink forwards to everybody: it did to nobody before.
         forward.append(Rule('iifname "%s" drop' % out, "the host is no router"))
     answer = "%s ip daddr %s icmp type echo-request accept" % (inward, options.gateway.ip)
     masquerade = 'ip saddr %s oifname "%s" masquerade' % (options.subnet, out)
@@ -295,11 +303,11 @@ def own_elements(options: Options, host: Host) -> _nft.Elements:
     name = options.slice
     servers = [options.server_address] if options.server_address else []
     return {
-        GUESTS: {"%s . %s" % guest: name for guest in options.guests},
+        GUESTS: {"%s . %s" % (guest.address, guest.mac): name for guest in options.guests},
         SERVERS: dict.fromkeys(servers, name),
         BLOCKED: {
-            "%s . %s" % (address, _prefix(network)): name
-            for address, _ in options.guests
+            "%s . %s" % (guest.address, _prefix(network)): name
+            for guest in options.guests
             for network in protected(options, host)
         },
     }
@@ -307,7 +315,7 @@ def own_elements(options: Options, host: Host) -> _nft.Elements:
 
 def inner_elements(options: Options) -> _nft.Elements:
     """The elements of the sets in the slice's namespace."""
-    return {GUESTS: {mac: "" for _, mac in options.guests}}
+    return {GUESTS: {guest.mac: "" for guest in options.guests}}
 
 
 def protected(options: Options, host: Host) -> List[IPv4Network]:

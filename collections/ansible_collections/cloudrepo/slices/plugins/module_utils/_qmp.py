@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 from typing import Any, Dict, Optional, Type
 
+_RETRY_SECONDS = 0.02
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -105,13 +106,21 @@ def connect(path: str, timeout: float) -> Qmp:
     """A connection to the QEMU that listens at ``path``; nothing has been said yet.
 
     Raises:
+        socket.timeout: others were before us all the time.
         OSError: nothing listens there.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return Qmp(connection, timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(path)
+            return Qmp(connection, timeout)
+        except BlockingIOError as error:  # Its queue of clients is full, and the kernel does not wait for a place.
+            connection.close()
+            if time.monotonic() > deadline:
+                raise socket.timeout("too many others wait for QMP at %s" % path) from error
+            time.sleep(_RETRY_SECONDS)
+        except OSError:
+            connection.close()
+            raise

@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, write_whole
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
@@ -48,6 +48,7 @@ _START_SECONDS = 60.0
 _QUIT_SECONDS = 10.0
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+_MESSAGE_MAX = 2000
 _WAITING = 32  # Threads that only wait for an answer.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
@@ -138,7 +139,7 @@ def find(paths: Paths) -> Optional[Process]:
             pid = qmp.peer_pid()
             if _is_alive(pid, paths):
                 return Process(pid, _status(qmp))
-    except (socket.timeout, BlockingIOError):  # It listens, with too many waiting before us.
+    except socket.timeout:  # It listens, but others are before us.
         silent = Process(None, SILENT)
     except OSError:
         pass  # Nobody listens.
@@ -255,14 +256,17 @@ class Starter(NamedTuple):
         started = {**config, "status": RUNNING, "interfaces": links_up}
         _write_manifest(self.host, name, started)
         command = argv(self.host.slice_name, name, config, paths, self.accelerator)
-        process = self._spawn([*self.as_user, *command], paths)
-        try:
-            self._wait_until_running(process, paths)
-            change(self.host, name, started, config)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        remove_file(paths.qemu_log)
+        # Read again through this very file: its folder belongs to QEMU's user, who may put another one there.
+        with open(paths.qemu_log, "x+b") as log:
+            process = self._spawn([*self.as_user, *command], log)
+            try:
+                self._wait_until_running(process, paths, log)
+                change(self.host, name, started, config)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
 
     def _make_folder(self, paths: Paths) -> None:
         os.makedirs(os.path.dirname(paths.folder), 0o755, exist_ok=True)
@@ -271,10 +275,8 @@ class Starter(NamedTuple):
         os.chown(paths.folder, user.pw_uid, user.pw_gid)
 
     @staticmethod
-    def _spawn(command: Sequence[str], paths: Paths) -> subprocess.Popen[bytes]:
+    def _spawn(command: Sequence[str], log: BinaryIO) -> subprocess.Popen[bytes]:
         """Run a command that outlives us, in a session of its own, with its messages in a log."""
-        remove_file(paths.qemu_log)
-        log = os.open(paths.qemu_log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(
                 list(command),
@@ -287,11 +289,9 @@ class Starter(NamedTuple):
             )
         except FileNotFoundError as error:
             raise ItemError("%s is not installed" % command[0]) from error
-        finally:
-            os.close(log)
 
     @staticmethod
-    def _wait_until_running(process: subprocess.Popen[bytes], paths: Paths) -> None:
+    def _wait_until_running(process: subprocess.Popen[bytes], paths: Paths, log: BinaryIO) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None:
             found = find(paths)
@@ -301,8 +301,8 @@ class Starter(NamedTuple):
                 status = found.status if found else "not there"
                 raise ItemError("QEMU is %s %d seconds after its start" % (status, _START_SECONDS))
             time.sleep(_POLL_SECONDS)
-        with open(paths.qemu_log, encoding="utf-8", errors="replace") as file:
-            said = file.read()[-2000:].strip()
+        log.seek(0)
+        said = log.read()[-_MESSAGE_MAX:].decode("utf-8", "replace").strip()
         raise ItemError("QEMU did not start (rc=%d): %s" % (process.returncode, said))
 
 
@@ -338,7 +338,7 @@ def stop(host: Host, pids: Mapping[str, int], grace: float) -> Dict[str, str]:
 
 def _power_down(paths: Paths) -> None:
     try:
-        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+        with connect(paths.qmp, _QUIT_SECONDS) as qmp:
             qmp.negotiate()
             qmp.execute("system_powerdown")
     except (QmpError, OSError):
@@ -349,7 +349,7 @@ def _end(pid: int, paths: Paths, deadline: float) -> None:
     if _ended(pid, paths, deadline):
         return
     try:
-        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+        with connect(paths.qmp, _QUIT_SECONDS) as qmp:
             qmp.negotiate()
             qmp.execute("quit")
     except (QmpError, OSError):

@@ -297,8 +297,11 @@ def main() -> None:
         result = ensure(params, module.check_mode)
     except (ItemError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
-    finish = module.fail_json if "msg" in result else module.exit_json
-    finish(**result)
+    for text in result["pending"]:
+        module.warn(text)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

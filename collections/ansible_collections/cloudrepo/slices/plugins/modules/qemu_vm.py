@@ -294,8 +294,8 @@ def _ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
         errors = apply(host, planned.actions, pids, params["timeout"], lambda: _starter(host, params))
         result = _result(planned, errors, _returned(scan(host) if planned.actions else have, known))
     if errors:
-        result["failed"] = True
-        result["msg"] = "; ".join("%s: %s" % (known.get(name, 'vm "%s"' % name), text) for name, text in errors.items())
+        failed = ["%s: %s" % (known.get(name, 'vm "%s"' % name), text) for name, text in errors.items()]
+        result["msg"] = "; ".join(failed)
     return result
 
 
@@ -365,9 +365,14 @@ def main() -> None:
     params["base_dir"] = os.path.abspath(params["base_dir"])
     params["run_dir"] = os.path.abspath(params["run_dir"])
     try:
-        module.exit_json(**_ensure(params, module.check_mode))
+        result = _ensure(params, module.check_mode)
     except (ItemError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
+    for text in result["pending"]:
+        module.warn(text)
+    if "msg" in result:
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,10 @@ def test_a_new_table_keeps_the_others_elements() -> None:
             "address 10.60.7.10 belongs",
         ),
         (
+            other(interface="inet_1010", namespace="slice-1010", server_address="10.60.7.254"),
+            'address 10.60.7.254 belongs to slice "web"',
+        ),
+        (
             other(subnet="10.60.8.0/24", addresses=[{"address": "10.60.8.10", "mac": "52:54:00:04:e9:01"}]),
             'subnet 10.60.8.0/24: slice "web" still has 10.60.7.10',
         ),
@@ -182,7 +186,7 @@ def test_an_interface_of_somebody_else_is_left_alone() -> None:
 
     with pytest.raises(ValueError, match="gw_vlan400 exists already"):
         actions(options(), foreign)
-    assert "gw_vlan400" not in [name for name, _ in names(actions(options(state="absent"), alone(foreign)))]
+    assert "gw_vlan400" not in {action.name for action in actions(options(state="absent"), alone(foreign))}
 
 
 # --- what is protected --------------------------------------------------------------------------------------------

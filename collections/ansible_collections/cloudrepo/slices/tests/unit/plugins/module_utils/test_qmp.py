@@ -110,3 +110,18 @@ def test_the_kernel_tells_who_listens(tmp_path: Path) -> None:
         server.listen()
         with connect(path, 1) as qmp:
             assert qmp.peer_pid() == os.getpid()
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "qmp.sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen(0)
+        first = connect(path, 1)
+        with pytest.raises(TimeoutError, match="too many others"):
+            connect(path, 0.1)
+        timer = threading.Timer(0.1, server.accept)
+        timer.start()
+        with first, connect(path, 5) as second:
+            assert second.peer_pid() == os.getpid()
+        timer.join()
