@@ -54,7 +54,7 @@ class Guest:
             [*self.ssh, script], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", timeout=120
         )
         if done.returncode != 0:
-            raise OSError(f"{self.name}: {done.stderr.strip() or 'the guest closed the connection'}")
+            raise OSError(done.stderr.strip() or "the guest closed the connection")
         return done.stdout
 
     def wait(self, deadline: float) -> None:
@@ -104,9 +104,7 @@ def inspect(guest: Guest) -> list[str]:
     links, addresses, routes = output.split("==\n")
     interfaces = guest.vm["interfaces"]
     return [
-        *compare(
-            f"{guest.name} MACs", [(i["name"], i["mac"]) for i in interfaces], list(seen_macs(links).items())
-        ),
+        *compare(f"{guest.name} MACs", [(i["name"], i["mac"]) for i in interfaces], list(seen_macs(links).items())),
         *compare(
             f"{guest.name} addresses",
             {f"{n} {a}" for n, a in guest.addresses.items()},
@@ -131,14 +129,10 @@ def link_checks(guest: Guest, link: Record, guests: dict[str, Guest]) -> list[Ch
         peer, where = plain(address), f"{end['vm']} on link {link['number']}"
         for interface in own & set(guest.addresses):
             # -I: over this link and no other.
-            checks.append(
-                Check("by_address", f"pings {where}: {peer}", f"ping -c 1 -W 5 -I {interface} {peer}")
-            )
+            checks.append(Check("by_address", f"pings {where}: {peer}", f"ping -c 1 -W 5 -I {interface} {peer}"))
         server = plain(link["server_address"])
         resolves = f"nslookup {end['vm']} {server} | grep -qw {peer.replace('.', '[.]')}"
-        checks.append(
-            Check("by_name", f"pings {where}: by name", f"{resolves} && ping -c 1 -W 5 {end['vm']}")
-        )
+        checks.append(Check("by_name", f"pings {where}: by name", f"{resolves} && ping -c 1 -W 5 {end['vm']}"))
     return checks
 
 
@@ -158,9 +152,7 @@ def perform(guest: Guest, checks: list[Check]) -> list[bool]:
     """Whether each check came out as it has to."""
     lines = [f"if ({check.command}) >/dev/null 2>&1; then echo yes; else echo no; fi" for check in checks]
     answers = guest.run("\n".join(lines)).split()
-    return [
-        answer == ("yes" if check.succeeds else "no") for check, answer in zip(checks, answers, strict=True)
-    ]
+    return [answer == ("yes" if check.succeeds else "no") for check, answer in zip(checks, answers, strict=True)]
 
 
 def prove(record: Record, key: str, seconds: float, outside: str) -> Record:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ Slice 1000 [design]: 2 VMs, 1 Links, VLAN pool: 100-119
 
 
 @pytest.fixture
-def empty_registry(tmp_path: Path) -> dict[str, str]:
+def empty_registry() -> dict[str, str]:
     """A registry of the test's own, so that the numbers start at their beginning."""
-    return {"slices_registry_path": f"/tmp/{tmp_path.name}/registry.sqlite"}
+    return {"slices_registry_path": f"/tmp/{uuid.uuid4()}/slices.sqlite"}
 
 
 def slices_in(output: str) -> dict[str, dict[str, Any]]:

@@ -297,7 +297,7 @@ def main() -> None:
         result = ensure(params, module.check_mode)
     except (ItemError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
-    for text in result["pending"]:
+    for text in result.get("pending", []):
         module.warn(text)
     if "msg" in result:
         module.fail_json(**result)
