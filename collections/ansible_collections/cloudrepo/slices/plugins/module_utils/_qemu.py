@@ -65,7 +65,8 @@ def vm_paths(base_dir: str, run_dir: str, slice_name: str, name: str) -> Paths:
         pidfile=os.path.join(folder, "qemu.pid"),
         qmp=os.path.join(folder, "qmp.sock"),
         console=os.path.join(folder, "console.sock"),
-        console_log=os.path.join(folder, "console.log"),
+        # Beside the disk: a guest that never stops printing must not fill /run, which is memory.
+        console_log=os.path.join(base_dir, slice_name, name + ".console.log"),
         qemu_log=os.path.join(folder, "qemu.log"),
     )
 

@@ -250,7 +250,7 @@ class Starter(NamedTuple):
     def start(self, name: str, config: State) -> None:
         """Start a VM and wait until it runs."""
         paths = self.host.paths(name)
-        self._make_folder(paths)
+        self._make_files(paths)
         # QEMU starts with every link up, which is what the manifest says until that is changed.
         links_up = [{**nic, "connected": True} for nic in config["interfaces"]]
         started = {**config, "status": RUNNING, "interfaces": links_up}
@@ -268,11 +268,17 @@ class Starter(NamedTuple):
                 process.wait()
                 raise
 
-    def _make_folder(self, paths: Paths) -> None:
+    def _make_files(self, paths: Paths) -> None:
         os.makedirs(os.path.dirname(paths.folder), 0o755, exist_ok=True)
         user = pwd.getpwnam(self.user)
         os.makedirs(paths.folder, 0o700, exist_ok=True)
         os.chown(paths.folder, user.pw_uid, user.pw_gid)
+        # QEMU's user may write the log, and make no file beside it.
+        log = os.open(paths.console_log, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchown(log, user.pw_uid, user.pw_gid)
+        finally:
+            os.close(log)
 
     @staticmethod
     def _spawn(command: Sequence[str], log: BinaryIO) -> subprocess.Popen[bytes]:
@@ -379,10 +385,11 @@ def _kill(pid: int, paths: Paths) -> None:
 
 
 def remove(host: Host, name: str) -> None:
-    """Remove what a stopped VM leaves: its folder and its manifest. Its disk is not ours."""
+    """Remove what a stopped VM leaves: its folder, its console's log and its manifest. Its disk is not ours."""
     paths = host.paths(name)
     if os.path.isdir(paths.folder):
         shutil.rmtree(paths.folder)
+    remove_file(paths.console_log)
     remove_file(paths.manifest)
 
 

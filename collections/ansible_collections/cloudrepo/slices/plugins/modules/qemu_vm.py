@@ -17,8 +17,9 @@ description:
     No process is looked for by name, and none gets a signal whose command line does not name that pidfile.
   - VMs are started and stopped as many at a time as the host has cores.
     If some fail, the others go on, and the error names each that failed.
-  - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), and as a log,
-    C(console.log), QEMU's messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.
+  - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), QEMU's
+    messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.
+  - What a VM prints on its serial console is kept beside its disk in C(VM.console.log), until the VM is removed.
   - Interfaces have fixed places in the guest, in the order of the list. A guest sees them in that order.
 attributes:
   check_mode:

@@ -60,7 +60,7 @@ def test_a_comma_never_starts_another_option() -> None:
     argv = _qemu.argv("case", "db", config(), paths, "tcg")
     assert "file.filename=/images,,readonly=on/case/db_img.qcow2," in value(argv, "-blockdev")
     assert "path=/run,,server=off/case/db/qmp.sock," in value(argv, "-chardev", "socket,id=qmp")
-    assert "logfile=/run,,server=off/case/db/console.log," in value(argv, "-chardev", "socket,id=console")
+    assert "logfile=/images,,readonly=on/case/db.console.log," in value(argv, "-chardev", "socket,id=console")
     # This one is no list of options.
     assert value(argv, "-pidfile") == "/run,server=off/case/db/qemu.pid"
     assert _qemu.option({"a": "x,y=z", "b": True, "c": False, "d": 1}, "word") == "word,a=x,,y=z,b=on,c=off,d=1"
