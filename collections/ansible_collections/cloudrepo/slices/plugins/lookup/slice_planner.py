@@ -111,6 +111,7 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._addressing import LAST_VLAN
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import DEFAULT_OVERCOMMIT, Room, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
@@ -149,11 +150,11 @@ class LookupModule(LookupBase):
     def _settings(self) -> Settings:
         overcommit = {**DEFAULT_OVERCOMMIT._asdict(), **_renamed(self.get_option("overcommit"))}
         return Settings(
-            internet_vlan=self.get_option("internet_vlan"),
+            internet_vlan=_vlan(self.get_option("internet_vlan"), "slices_internet_vlan"),
             internet_subnet=str(parse_subnet(self.get_option("internet_subnet"), "slices_internet_subnet")),
-            reserved_vlans=tuple(self.get_option("reserved_vlans")),
+            reserved_vlans=tuple(_vlan(vlan, "slices_reserved_vlans") for vlan in self.get_option("reserved_vlans")),
             quota=self.get_option("quota"),
-            quotas={owner: int(quota) for owner, quota in self.get_option("quotas").items()},
+            quotas={owner: _quota(owner, quota) for owner, quota in self.get_option("quotas").items()},
             overcommit=Room(**overcommit),
             placement=self.get_option("placement"),
             image_dir=self.get_option("image_dir"),
@@ -165,6 +166,18 @@ class LookupModule(LookupBase):
             network_node=_worker(self.get_option("network_node")),
             images=self.get_option("images"),
         )
+
+
+def _vlan(value: int, label: str) -> int:
+    if not 1 <= value <= LAST_VLAN:
+        raise SpecError(f"{label}: a VLAN is 1 to {LAST_VLAN}, not {value}")
+    return value
+
+
+def _quota(owner: str, value: object) -> int:
+    if not str(value).isdecimal():
+        raise SpecError(f"slices_quotas: the quota of {owner} must be a whole number, not {value!r}")
+    return int(str(value))
 
 
 def _renamed(overcommit: Mapping[str, Any]) -> dict[str, float]:
