@@ -111,16 +111,14 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._addressing import LAST_VLAN
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import DEFAULT_OVERCOMMIT, Room, Worker
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, parse_settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     parse_flavors,
     parse_spec,
-    parse_subnet,
 )
 
 
@@ -132,7 +130,7 @@ class LookupModule(LookupBase):
         try:
             require_netaddr()
             flavors = parse_flavors(self.get_option("flavors"))
-            settings = self._settings()
+            settings = parse_settings(self.get_options())
             return [
                 plan(
                     parse_spec(term),
@@ -147,47 +145,12 @@ class LookupModule(LookupBase):
         except SpecError as error:
             raise AnsibleLookupError(str(error)) from error
 
-    def _settings(self) -> Settings:
-        overcommit = {**DEFAULT_OVERCOMMIT._asdict(), **_renamed(self.get_option("overcommit"))}
-        return Settings(
-            internet_vlan=_vlan(self.get_option("internet_vlan"), "slices_internet_vlan"),
-            internet_subnet=str(parse_subnet(self.get_option("internet_subnet"), "slices_internet_subnet")),
-            reserved_vlans=tuple(_vlan(vlan, "slices_reserved_vlans") for vlan in self.get_option("reserved_vlans")),
-            quota=self.get_option("quota"),
-            quotas={owner: _quota(owner, quota) for owner, quota in self.get_option("quotas").items()},
-            overcommit=Room(**overcommit),
-            placement=self.get_option("placement"),
-            image_dir=self.get_option("image_dir"),
-        )
-
     def _cluster(self) -> Cluster:
         return Cluster(
             workers=[_worker(worker) for worker in self.get_option("workers")],
             network_node=_worker(self.get_option("network_node")),
             images=self.get_option("images"),
         )
-
-
-def _vlan(value: int, label: str) -> int:
-    if not 1 <= value <= LAST_VLAN:
-        raise SpecError(f"{label}: a VLAN is 1 to {LAST_VLAN}, not {value}")
-    return value
-
-
-def _quota(owner: str, value: object) -> int:
-    if not str(value).isdecimal():
-        raise SpecError(f"slices_quotas: the quota of {owner} must be a whole number, not {value!r}")
-    return int(str(value))
-
-
-def _renamed(overcommit: Mapping[str, Any]) -> dict[str, float]:
-    fields = {"cores": "cores", "memory": "memory_mb", "disk": "disk_mb"}
-    for key, value in overcommit.items():
-        if key not in fields:
-            raise SpecError(f'slices_overcommit: unknown key "{key}" (known are {", ".join(fields)})')
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise SpecError(f"slices_overcommit: {key} must be a number above 0, not {value!r}")
-    return {fields[key]: float(value) for key, value in overcommit.items()}
 
 
 def _worker(host: Mapping[str, Any]) -> Worker:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ._addressing import LAST_VLAN
 from ._placement import DEFAULT_OVERCOMMIT, Room, Worker
+from ._schema import SpecError
+from ._spec import parse_subnet
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,43 @@ class Cluster:
     workers: Sequence[Worker]
     network_node: Worker
     images: Mapping[str, int] = field(default_factory=dict)
+
+
+def parse_settings(options: Mapping[str, Any]) -> Settings:
+    """Check the settings of an inventory, given under the lookup's option names.
+
+    Raises:
+        SpecError: one line that names the setting.
+    """
+    return Settings(
+        internet_vlan=_vlan(options["internet_vlan"], "slices_internet_vlan"),
+        internet_subnet=str(parse_subnet(options["internet_subnet"], "slices_internet_subnet")),
+        reserved_vlans=tuple(_vlan(vlan, "slices_reserved_vlans") for vlan in options["reserved_vlans"]),
+        quota=options["quota"],
+        quotas={owner: _quota(owner, quota) for owner, quota in options["quotas"].items()},
+        overcommit=_overcommit(options["overcommit"]),
+        placement=options["placement"],
+        image_dir=options["image_dir"],
+    )
+
+
+def _vlan(value: int, label: str) -> int:
+    if not 1 <= value <= LAST_VLAN:
+        raise SpecError(f"{label}: a VLAN is 1 to {LAST_VLAN}, not {value}")
+    return value
+
+
+def _quota(owner: str, value: object) -> int:
+    if not str(value).isdecimal():
+        raise SpecError(f"slices_quotas: the quota of {owner} must be a whole number, not {value!r}")
+    return int(str(value))
+
+
+def _overcommit(overcommit: Mapping[str, Any]) -> Room:
+    fields = {"cores": "cores", "memory": "memory_mb", "disk": "disk_mb"}
+    for key, value in overcommit.items():
+        if key not in fields:
+            raise SpecError(f'slices_overcommit: unknown key "{key}" (known are {", ".join(fields)})')
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise SpecError(f"slices_overcommit: {key} must be a number above 0, not {value!r}")
+    return DEFAULT_OVERCOMMIT._replace(**{fields[key]: float(value) for key, value in overcommit.items()})
