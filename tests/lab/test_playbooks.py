@@ -124,6 +124,31 @@ def test_a_changed_spec_changes_what_differs(run_playbook: Any) -> None:
     assert deleted.rc == 0, deleted.output
 
 
+def test_show_names_what_it_cannot_see(run_playbook: Any, tmp_path: Path) -> None:
+    assert run_playbook("design_slice", slice="web").rc == 0
+    missing = run_playbook("show_slices", slice="nosuch")
+    assert missing.rc != 0 and "there is no slice nosuch" in missing.output
+    assert run_playbook("show_slices", slice="").rc == 0
+    assert run_playbook("delete_slice", slice="web").rc == 0
+
+
+def test_a_slice_that_cannot_be_deleted_whole_is_not_touched(run_playbook: Any) -> None:
+    spec = {"name": "kept", "vms": [{"name": "a", "flavor": "cirros", "worker": "worker3"}]}
+    assert run_playbook("deploy_slice", slice_spec=spec).rc == 0
+    try:
+        refused = run_playbook("delete_slice", "--limit", "localhost,network1,worker1", slice="kept")
+        assert refused.rc != 0 and "slice kept has parts on worker3, not in this run" in refused.output
+        assert refused.total("changed") == 0 and "is deleted" not in refused.output
+        # A worker that can't be reached: said by name, and what the registry knows is shown all the same.
+        shown = run_playbook(
+            "show_slices", "-e", f"{{ansible_port: \"{{{{ 9 if inventory_hostname == 'worker3' else 22 }}}}\"}}"
+        )
+        assert shown.rc == 0 and "worker worker3 is unreachable" in shown.output, shown.output
+        assert "[running]" in shown.output
+    finally:
+        assert run_playbook("delete_slice", slice="kept").rc == 0
+
+
 @pytest.mark.parametrize("folder", [".", "playbooks"])
 def test_playbooks_run_from_the_root_and_from_their_folder(folder: str) -> None:
     path = "playbooks/show_slices.yml" if folder == "." else "show_slices.yml"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collect what the planner needs to know, and plan once."""
+"""Collect what the planner needs to know, plan, and reserve; again if another run was faster."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import read_header
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_spec
 
 display = Display()
 
+# Each loss means that another run succeeded; more than this many in a row is no coincidence.
+_MOST_PLANS = 20
+
 
 class ActionModule(ActionBase):
-    """Runs on the controller only."""
+    """Plans on the controller, and has ``slice_registry`` do the rest on the network node that it is delegated to."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
-    _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
@@ -32,35 +35,64 @@ class ActionModule(ActionBase):
             argument_spec={
                 "spec": {"type": "dict", "required": True},
                 "owner": {"type": "str", "required": True},
-                "registry": {"type": "dict", "required": True},
+                "status": {"type": "str", "choices": ["design", "deploying"], "required": True},
+                "registry_path": {"type": "path", "required": True},
                 "flavors": {"type": "list", "elements": "dict", "required": True},
                 "image_dir": {"type": "path", "required": True},
                 "settings": {"type": "dict", "default": {}},
-                "design": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
-        if args["design"]:
-            _refuse_started(args["spec"]["name"], args["registry"])
+        options = {
+            "owner": args["owner"],
+            "flavors": args["flavors"],
+            "workers": [host_facts(name, variables) for name in variables["groups"]["workers"]],
+            "network_node": host_facts(variables["groups"]["network_node"][0], variables),
+            "images": _images(args["image_dir"], args["flavors"], args["spec"]),
+            "image_dir": args["image_dir"],
+            **args["settings"],
+        }
+        node = options["network_node"]
+        if node["problem"]:
+            raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
+        for attempt in range(1, _MOST_PLANS + 1):
+            registry = self._registry({"state": "read"}, args, variables)["registry"]
+            if args["status"] == "design":
+                _refuse_started(args["spec"]["name"], registry)
+            plan = self._plan(args["spec"], registry, options, variables)
+            reserved = self._registry(_reservation(plan, args["status"]), args, variables)
+            if not reserved["conflict"]:
+                for warning in plan["warnings"]:
+                    display.warning(warning)
+                result = {"changed": reserved["changed"], "plan": plan, "record": reserved["record"]}
+                return {**result, "diff": reserved["diff"]} if self._task.diff else result
+            display.display(f"another run changed the registry: planning again ({attempt})")
+        raise AnsibleActionFail(f"slice {args['spec']['name']}: lost the race for the registry {_MOST_PLANS} times")
+
+    def _plan(
+        self, spec: dict[str, Any], registry: dict[str, Any], options: dict[str, Any], variables: dict[str, Any]
+    ) -> dict[str, Any]:
         planner = lookup_loader.get("cloudrepo.slices.slice_planner", loader=self._loader, templar=self._templar)
         try:
-            (plan,) = planner.run(
-                [args["spec"]],
-                variables,
-                owner=args["owner"],
-                flavors=args["flavors"],
-                workers=[host_facts(name, variables) for name in variables["groups"]["workers"]],
-                network_node=host_facts(variables["groups"]["network_node"][0], variables),
-                registry=args["registry"],
-                images=_images(args["image_dir"], args["flavors"]),
-                image_dir=args["image_dir"],
-                **args["settings"],
-            )
+            plans: list[dict[str, Any]] = planner.run([spec], variables, registry=registry, **options)
         except AnsibleError as error:
             raise AnsibleActionFail(str(error)) from error
-        for warning in plan["warnings"]:
-            display.warning(warning)
-        return {"changed": False, "plan": plan}
+        return plans[0]
+
+    def _registry(self, wanted: dict[str, Any], args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(
+            module_name="cloudrepo.slices.slice_registry",
+            module_args={"path": args["registry_path"], **wanted},
+            task_vars=variables,
+        )
+        if result.get("failed") or result.get("unreachable"):
+            raise AnsibleActionFail(result.get("msg", "the registry can't be reached"), result=result)
+        return result
+
+
+def _reservation(plan: dict[str, Any], status: str) -> dict[str, Any]:
+    counters = {key: plan[key] for key in ("revision", "next_id", "last_worker")}
+    return {"state": "reserved", "record": plan["slice"], "status": status, **counters}
 
 
 def host_facts(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,11 +115,12 @@ def _problem(info: Mapping[str, Any]) -> str:
     return ""
 
 
-def _images(folder: str, flavors: list[dict[str, Any]]) -> dict[str, int]:
-    """The virtual sizes of the base images that the controller has."""
-    paths = {flavor["image"]: Path(folder) / flavor["image"] for flavor in flavors}
+def _images(folder: str, flavors: list[dict[str, Any]], spec: dict[str, Any]) -> dict[str, int]:
+    """The virtual sizes of the base images that the spec needs and the controller has."""
+    wanted = {vm.flavor for vm in parse_spec(spec).vms}
     sizes = {}
-    for image, path in paths.items():
+    for image in {flavor["image"] for flavor in flavors if flavor["name"] in wanted}:
+        path = Path(folder) / image
         if path.is_file():
             try:
                 sizes[image] = read_header(str(path)).virtual_size

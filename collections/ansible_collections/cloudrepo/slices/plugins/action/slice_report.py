@@ -40,7 +40,8 @@ class ActionModule(ActionBase):
             display.warning(f"worker {host} is unreachable: whether its VMs run is not known")
         slices = with_processes(args["slices"], args["found"])
         text = args["message"] or render(slices)
-        display.display(json.dumps({"slices": slices}, indent=2) if args["output"] == "json" else text)
+        if slices or not args["failure"]:
+            display.display(json.dumps({"slices": slices}, indent=2) if args["output"] == "json" else text)
         if args["failure"]:
             # Nothing else: all of a failed result is printed.
             return {"failed": True, "msg": args["failure"]}

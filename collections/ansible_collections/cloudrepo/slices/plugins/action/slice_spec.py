@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
@@ -21,6 +20,7 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     parse_flavors,
     parse_spec,
 )
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._yaml import load_yaml
 
 _GROUPS = ("workers", "network_node")
 
@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
             for vm in parsed.vms:
                 if vm.flavor not in flavors:
                     known = ", ".join(sorted(flavors))
-                    raise SpecError(f'{vm.label}: unknown flavor "{vm.flavor}" (there are: {known})')
+                    raise SpecError(f"{vm.label}: unknown flavor {vm.flavor[:60]!r} (there are: {known})")
         except SpecError as error:
             raise AnsibleActionFail(str(error)) from error
         return {"changed": False, "name": parsed.name, "spec": spec, "owner": _owner(variables)}
@@ -108,10 +108,7 @@ def _others(folder: Path) -> str:
 
 def _mapping(value: object, label: str) -> dict[str, Any]:
     if isinstance(value, str):
-        try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SpecError(f"{label} is not YAML: {' '.join(str(error).split())}") from None
+        value = load_yaml(value, label)
     if not isinstance(value, Mapping):
         raise SpecError(f"{label} must be a mapping with the keys of a spec, not {type(value).__name__}")
     return dict(value)

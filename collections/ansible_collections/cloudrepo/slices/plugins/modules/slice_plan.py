@@ -7,14 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: slice_plan
-short_description: Plan a slice from what the hosts and the registry hold
+short_description: Plan a slice and reserve its numbers
 version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
-  - Runs the lookup P(cloudrepo.slices.slice_planner#lookup) once on the controller, with what
-    M(cloudrepo.slices.slice_host_info) found on every host (registered as C(slices_host_info)).
+  - Plans with the lookup P(cloudrepo.slices.slice_planner#lookup) on the controller, from what
+    M(cloudrepo.slices.slice_host_info) found on every host (registered as C(slices_host_info)) and what the registry
+    holds, and has M(cloudrepo.slices.slice_registry) write the plan in one transaction.
+  - If another run changed the registry in between, nothing is written and the slice is planned again.
+  - Must be delegated to the network node.
   - Hosts that are unreachable or not prepared get no new VMs; a warning names each.
-  - Fails with one line if the slice can not be had. Nothing is changed anywhere.
+  - Fails with one line if the slice can not be had. Then nothing is changed anywhere.
 options:
   spec:
     description: The spec, as M(cloudrepo.slices.slice_spec) returns it.
@@ -24,9 +27,14 @@ options:
     description: Owner of a slice whose spec and registry name none.
     type: str
     required: true
-  registry:
-    description: The registry, as M(cloudrepo.slices.slice_registry) reads it.
-    type: dict
+  status:
+    description: The status that the slice gets. V(design) is refused if something of it may already run.
+    type: str
+    choices: [design, deploying]
+    required: true
+  registry_path:
+    description: The registry's file on the network node.
+    type: path
     required: true
   flavors:
     description: The flavors; of two with one name the later counts.
@@ -41,34 +49,35 @@ options:
     description: Further options of the lookup, for example C(quota).
     type: dict
     default: {}
-  design:
-    description: Refuse a slice of which something may already run.
-    type: bool
-    default: false
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.
     support: full
   diff_mode:
     description: Returns details on what has changed when in diff mode.
-    support: none
-    details: It changes nothing.
+    support: full
 """
 
 EXAMPLES = r"""
-- name: Plan the slice
+- name: Plan the slice and reserve its numbers
   cloudrepo.slices.slice_plan:
     spec: "{{ wanted.spec }}"
     owner: "{{ wanted.owner }}"
-    registry: "{{ snapshot.registry }}"
+    status: deploying
+    registry_path: /var/lib/cloudrepo/registry/slices.sqlite
     flavors: "{{ slices_flavors }}"
     image_dir: /tmp/vm_images
+  delegate_to: network1
   register: planned
 """
 
 RETURN = r"""
 plan:
   description: The plan, as the lookup returns it.
+  returned: success
+  type: dict
+record:
+  description: The slice's record as the registry has it.
   returned: success
   type: dict
 """

@@ -39,7 +39,7 @@ options:
     type: str
     default: ""
   failure:
-    description: Fail with this message after the report.
+    description: Fail with this message, after the report if there are O(slices).
     type: str
     default: ""
 attributes:

@@ -26,7 +26,7 @@ Record = dict[str, Any]
 def vlan_pool(
     slice_id: int, spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings
 ) -> dict[str, int]:
-    size = spec.vlan_pool_size or rules.POOL_SIZE
+    size = spec.vlan_pool_size or (known.pool["size"] if known.pool else rules.POOL_SIZE)
     taken = set(settings.reserved_vlans) | {settings.internet_vlan}
     holders: dict[int, str] = {}
     for record in others:

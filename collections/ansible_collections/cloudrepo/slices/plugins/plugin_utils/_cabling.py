@@ -33,10 +33,17 @@ def lay_cables(spec: SliceSpec, known: Known) -> dict[str, dict[str, str]]:
     new_ends = []
     for vm, link in open_ends:
         held = known.interface(vm, link.name)
-        if held is None or held in cables[vm] or int(held[3:]) > limits[vm]:
+        if held is None:
             new_ends.append((vm, link))
-        else:
-            cables[vm][held] = link.name
+            continue
+        # Moving it would put another network behind an interface of a guest that runs.
+        if held in cables[vm]:
+            raise SpecError(
+                f'{link.label}: VM "{vm}" is on this link by {held}, which {cables[vm][held]} takes; write both'
+            )
+        if int(held[3:]) > limits[vm]:
+            raise SpecError(f'{link.label}: VM "{vm}" is on this link by {held}, but has interfaces: {limits[vm]}')
+        cables[vm][held] = link.name
     next_free = dict.fromkeys(cables, 1)
     for vm, link in new_ends:
         while f"eth{next_free[vm]}" in cables[vm]:

@@ -132,7 +132,7 @@ class Placement:
     def place_on(self, name: str, need: Room, label: str) -> str:
         """Take the worker that the spec names."""
         if name not in self.workers:
-            raise SpecError(f'{label}: worker "{name}" is not in the inventory\'s group workers')
+            raise SpecError(f"{label}: worker {name[:60]!r} is not in the inventory's group workers")
         if self.workers[name].problem:
             raise SpecError(f"{label}: worker {name} {self.workers[name].problem}")
         lack = self._left[name].lack(need)

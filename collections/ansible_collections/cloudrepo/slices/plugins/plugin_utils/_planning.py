@@ -59,7 +59,7 @@ def plan(
     known = Known(old)
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
-    _check_quota(owner, len(spec.vms), others, settings)
+    _check_quota(owner, spec, known, others, settings)
     for vm in spec.vms:
         _check_change(vm, sizes[vm.name], known)
 
@@ -109,11 +109,14 @@ def plan(
 
 def _flavor(vm: Vm, flavors: Mapping[str, Flavor]) -> Flavor:
     if vm.flavor not in flavors:
-        raise SpecError(f'{vm.label}: unknown flavor "{vm.flavor}" (there are: {", ".join(sorted(flavors))})')
+        raise SpecError(f"{vm.label}: unknown flavor {vm.flavor[:60]!r} (there are: {', '.join(sorted(flavors))})")
     return flavors[vm.flavor]
 
 
-def _check_quota(owner: str, wanted: int, others: Sequence[Record], settings: Settings) -> None:
+def _check_quota(owner: str, spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings) -> None:
+    wanted = len(spec.vms)
+    if owner == known.owner and wanted <= sum(not vm["retired"] for vm in known.vms.values()):
+        return  # A quota that was lowered meanwhile takes nothing away.
     has = sum(not vm["retired"] for record in others if record["owner"] == owner for vm in record["vms"])
     limit = settings.quotas.get(owner, settings.quota)
     if has + wanted > limit:
@@ -127,7 +130,7 @@ def _check_change(vm: Vm, flavor: Flavor, known: Known) -> None:
     old = known.vms.get(vm.name)
     if old is None or not known.started:
         return
-    again = "remove the VM from the spec, deploy, and add it again"
+    again = "remove the VM from the spec, deploy, and add it again; or delete the slice"
     if vm.worker not in (None, old["worker"]):
         raise SpecError(f"{vm.label}: is on worker {old['worker']}, a VM is not moved ({again})")
     if flavor.image != old["image"]:
@@ -170,18 +173,20 @@ def _keeps_place(vm: Vm, known: Known) -> bool:
 
 
 def _place(spec: SliceSpec, sizes: Mapping[str, Flavor], known: Known, placement: Placement) -> dict[str, str]:
+    """The worker of each VM. Those that have a choice come last, so that they leave room for those that have none."""
+    needs = {name: Room(flavor.cores, flavor.memory_mb, disk_mb(flavor.disk_gb)) for name, flavor in sizes.items()}
     workers = {}
     for vm in spec.vms:
-        flavor = sizes[vm.name]
-        need = Room(flavor.cores, flavor.memory_mb, disk_mb(flavor.disk_gb))
         if _keeps_place(vm, known):
             old = known.vms[vm.name]
             workers[vm.name] = _check_reachable(old["worker"], vm.label, placement)
-            placement.grow(old["worker"], vm_room(old), need, vm.label)
-        elif vm.worker is not None:
-            workers[vm.name] = placement.place_on(vm.worker, need, vm.label)
-        else:
-            workers[vm.name] = placement.place(need, vm.label)
+            placement.grow(old["worker"], vm_room(old), needs[vm.name], vm.label)
+    for vm in spec.vms:
+        if vm.name not in workers and vm.worker is not None:
+            workers[vm.name] = placement.place_on(vm.worker, needs[vm.name], vm.label)
+    for vm in spec.vms:
+        if vm.name not in workers:
+            workers[vm.name] = placement.place(needs[vm.name], vm.label)
     return workers
 
 

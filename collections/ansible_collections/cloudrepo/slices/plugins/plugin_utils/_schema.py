@@ -16,6 +16,8 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ..module_utils._names import is_name
+
 
 class SpecError(ValueError):
     """Something a user wrote is wrong; the message is one line and names the item."""
@@ -24,7 +26,8 @@ class SpecError(ValueError):
 def element_label(where: str, index: int, value: object) -> str:
     """How errors name an element of a list: ``vms[1] "db"``."""
     name = value.get("name") if isinstance(value, Mapping) else None
-    return f'{where}[{index}] "{name}"' if isinstance(name, str) else f"{where}[{index}]"
+    # Only a name that may stand on a terminal; whatever else it is, the error says so itself.
+    return f'{where}[{index}] "{name}"' if is_name(name) else f"{where}[{index}]"
 
 
 def check_options(value: object, options: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -19,13 +19,16 @@ Record = dict[str, Any]
 def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings) -> dict[str, Record]:
     """The share of every host that takes part, by inventory name.
 
-    A worker has ``overlays``, ``ports`` (TAPs) and ``vms``; the network node has ``network`` and its internal ports, in
-    the same ``ports`` list as its TAPs where it is a worker too: one call for each module.
+    A worker has ``retired`` (VMs to remove), ``overlays``, ``ports`` (TAPs) and ``vms``; the network node has
+    ``network`` and its internal ports, in the same ``ports`` list as its TAPs where it is a worker too: one call for
+    each module.
     """
     shares: dict[str, Record] = {cluster.network_node.name: _empty()}
     for vm in record["vms"]:
         share = shares.setdefault(vm["worker"], _empty())
-        if not vm["retired"]:
+        if vm["retired"]:
+            share["retired"].append({"name": vm["name"]})
+        else:
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
             share["ports"] += _tap_ports(vm)
             share["vms"].append(_machine(vm))
@@ -36,7 +39,7 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
 
 
 def _empty() -> Record:
-    return {"overlays": [], "ports": [], "vms": [], "network": None}
+    return {"retired": [], "overlays": [], "ports": [], "vms": [], "network": None}
 
 
 def _tap_ports(vm: Mapping[str, Any]) -> Iterable[Record]:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ..module_utils._names import NAME_RULE, is_file_name, is_name
-from ._addressing import FIRST_VLAN, LAST_VLAN, POOL_SIZE
+from ._addressing import FIRST_VLAN, LAST_VLAN
 from ._netaddr import AddrFormatError, IPNetwork
 from ._schema import SpecError, check_options, element_label
 from ._topology import generate
@@ -111,7 +111,8 @@ def parse_spec(raw: object) -> SliceSpec:
         raise SpecError(f"vlan_pool_size must be 1 to {most}, not {size}")
     raw_vms, raw_links = list(checked["vms"]), list(checked["links"])
     if checked["topology"] is not None:
-        vms, links = _generate(checked["topology"], size or POOL_SIZE)
+        # Without a size here, the registry may know a larger pool than the standard one: the planner checks that.
+        vms, links = _generate(checked["topology"], size or most)
         raw_vms += vms
         raw_links += links
     if not raw_vms:
@@ -247,8 +248,8 @@ def parse_subnet(text: str, label: str) -> IPNetwork:
         raise SpecError(f"{label}: subnet {text[:60]!r} must be an IPv4 network such as 192.168.50.0/24") from None
     if network.ip != network.network:
         raise SpecError(f"{label}: subnet {text} has host bits set; did you mean {network.cidr}?")
-    if not 8 <= network.prefixlen <= 30:
-        raise SpecError(f"{label}: subnet {text} must be between /8 and /30")
+    if not 8 <= network.prefixlen <= 29:
+        raise SpecError(f"{label}: subnet {text} must be between /8 and /29")
     # 0/8, loopback, link-local and everything from multicast up do not work as a guest's subnet.
     if network.first >> 24 in (0, 127) or network.first >> 16 == 0xA9FE or network.last >> 28 >= 14:
         raise SpecError(f"{label}: subnet {text} can't be used for guests")

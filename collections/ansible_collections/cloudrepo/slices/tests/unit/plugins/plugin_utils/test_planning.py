@@ -232,6 +232,7 @@ def flavor(**changes: Any) -> list[dict[str, Any]]:
     return [*FLAVORS, {**FLAVORS[0], "name": "big", **changes}]
 
 
+LAN_OF_FIVE = {"endpoints": [f"vm{n}" for n in range(1, 6)], "subnet": "10.0.0.0/29"}
 BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
 
 
@@ -269,7 +270,7 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
         ),
         (topology("ring", 2), {}, "a ring needs 3 or more VMs, not 2"),
         (topology("mesh", 1), {}, "a mesh needs 2 or more VMs"),
-        (topology("mesh", 7), {}, "has 21 links, more than the 20"),
+        (topology("mesh", 7), {}, "21 links, but the slice's VLAN pool holds 20"),
         (topology("ring", 10**9), {}, "vms must be at most"),
         (topology("ring", -1), {}, "a ring needs 3"),
         (
@@ -291,7 +292,7 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
         (
             spec_with(vms=[{"name": "a", "flavor": "cirros", "worker": "w9"}], links=[]),
             {},
-            'worker "w9" is not in the inventory',
+            "worker 'w9' is not in the inventory",
         ),
         (
             spec_with(vms=[{"name": "a", "flavor": "cirros", "worker": "worker1"}], links=[]),
@@ -313,11 +314,8 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
             {},
             "of links.0.; give|the internet VLAN",
         ),
-        (
-            spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.0/30"}]),
-            {},
-            "has addresses for 0 guests, not 2",
-        ),
+        (spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.0/30"}]), {}, "must be between /8 and /29"),
+        (topology("line", 5, links=[LAN_OF_FIVE]), {}, "subnet 10.0.0.0/29 has addresses for 4 guests, not 5"),
         (
             spec_with(links=[{"endpoints": ["web", "db"], "subnet": "10.0.0.1/24"}]),
             {},
@@ -357,3 +355,42 @@ def test_what_a_disk_that_exists_cannot_follow(change: dict[str, Any], message: 
         make_plan(spec, registry, flavors=flavors)
     design = after(EMPTY, make_plan(WEB), status="design")
     assert make_plan(spec, design, flavors=flavors)["changed"]
+
+
+def test_those_without_a_choice_are_placed_first() -> None:
+    hosts = workers(2, room=Room(1, 512, 10**6))
+    spec = {
+        "name": "lan",
+        "vms": [{"name": "a", "flavor": "cirros"}, {"name": "b", "flavor": "cirros", "worker": "worker1"}],
+    }
+    planned = make_plan(spec, hosts=hosts, overcommit=Room(1, 1, 1))
+    assert [each["worker"] for each in planned["slice"]["vms"]] == ["worker2", "worker1"]
+
+
+def test_a_link_is_never_moved_to_another_interface_in_silence() -> None:
+    spec = {
+        "name": "lan",
+        "vms": [{"name": n, "flavor": "cirros"} for n in "abc"],
+        "links": [{"endpoints": ["a", "b"]}],
+    }
+    running = after(EMPTY, make_plan(spec))
+    taken = {**spec, "links": [*spec["links"], {"endpoints": ["a:eth1", "c"]}]}
+    with pytest.raises(SpecError, match=r'links\[0\]: VM "a" is on this link by eth1, which a:eth1_c takes'):
+        make_plan(taken, running)
+    fewer = {**spec, "vms": [{"name": "a", "flavor": "cirros", "interfaces": 0}, *spec["vms"][1:]]}
+    with pytest.raises(SpecError, match=r"is on this link by eth1, but has interfaces: 0"):
+        make_plan(fewer, running)
+
+
+def test_what_is_left_out_later_keeps_its_size() -> None:
+    wide = after(EMPTY, make_plan(topology("mesh", 8, vlan_pool_size=40)))
+    assert make_plan(topology("mesh", 8), wide)["changed"] is False
+    narrow = after(EMPTY, make_plan(topology("line", 2, vlan_pool_size=5)))
+    assert make_plan(topology("line", 2), narrow)["slice"]["vlan_pool"]["size"] == 5
+
+
+def test_a_lowered_quota_takes_nothing_away() -> None:
+    running = after(EMPTY, make_plan(WEB, quota=2))
+    assert make_plan(WEB, running, quota=1)["changed"] is False
+    with pytest.raises(SpecError, match="owner alice is over quota: 0 of 1"):
+        make_plan(spec_with(vms=[*WEB["vms"], {"name": "x", "flavor": "cirros"}]), running, quota=1)
