@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
             check_groups(variables.get("groups", {}))
             if args["name_only"]:
                 return {"changed": False, "name": _name(args)}
-            spec = _inline(args) if args["slice_spec"] else _from_file(args, _slices_dir(args, variables))
+            spec = read_spec(args, _slices_dir(args, variables))
             parsed = parse_spec(spec)
             flavors = parse_flavors(args["flavors"])
             for vm in parsed.vms:
@@ -68,6 +68,11 @@ def check_groups(groups: Mapping[str, list[str]]) -> None:
             raise SpecError(f"the inventory has no host in the group {group}")
     if len(groups["network_node"]) > 1:
         raise SpecError(f"the group network_node has more than one host: {', '.join(groups['network_node'])}")
+
+
+def read_spec(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """The spec that is meant, as it is written, with its name."""
+    return _inline(args) if args["slice_spec"] else _from_file(args, folder)
 
 
 def _name(args: Mapping[str, Any]) -> str:

@@ -57,6 +57,9 @@ def plan(
     others = [record for record in registry["slices"] if record["name"] != spec.name]
     old = next((record for record in registry["slices"] if record["name"] == spec.name), None)
     known = Known(old)
+    if known.status == "deleting":
+        # Deploying into it would leave VMs running without an entry once the delete ends.
+        raise SpecError(f"slice {spec.name} is being deleted: wait for that to end, or run delete_slice again")
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
     _check_quota(owner, spec, known, others, settings)

@@ -394,3 +394,8 @@ def test_a_lowered_quota_takes_nothing_away() -> None:
     assert make_plan(WEB, running, quota=1)["changed"] is False
     with pytest.raises(SpecError, match="owner alice is over quota: 0 of 1"):
         make_plan(spec_with(vms=[*WEB["vms"], {"name": "x", "flavor": "cirros"}]), running, quota=1)
+
+
+def test_a_slice_that_is_being_deleted_is_not_deployed() -> None:
+    with pytest.raises(SpecError, match="slice web is being deleted: wait"):
+        make_plan(WEB, after(EMPTY, make_plan(WEB), status="deleting"))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from netaddr import IPNetwork
 
@@ -60,6 +61,66 @@ def _same_disk(vm: dict[str, Any], name: str, registry: dict[str, Any]) -> dict[
     return vm
 
 
+@st.composite
+def wild_specs(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """A spec with everything a user can write, right or wrong: it is planned, or refused."""
+    names = draw(st.lists(st.sampled_from(VM_NAMES), min_size=1, max_size=5, unique=True))
+    ends = st.builds(
+        lambda vm, index: f"{vm}:eth{index}" if index else vm,
+        st.sampled_from(names),
+        st.sampled_from([0, 0, 0, 1, 2, 3]),
+    )
+    vms = [
+        {
+            "name": vm,
+            "flavor": "cirros",
+            "internet": draw(st.booleans()),
+            "interfaces": draw(st.sampled_from([None, None, 3, 5])),
+            "worker": draw(st.sampled_from([None, None, "worker1", "worker2"])),
+            "default_route": draw(st.sampled_from([None, None, None, "eth1"])),
+        }
+        for vm in names
+    ]
+    links = [
+        {
+            "endpoints": draw(st.lists(ends, min_size=2, max_size=3, unique=True)),
+            "name": draw(st.sampled_from([None, f"lan{number}"])),
+            "subnet": draw(st.sampled_from([None, None, f"10.{number}.0.0/24", f"10.{number}.0.0/28"])),
+            "dhcp": draw(st.booleans()),
+            "gateway": draw(st.booleans()),
+        }
+        for number in range(draw(st.integers(0, 3)))
+    ]
+    shape = draw(st.sampled_from([None, None, "ring", "mesh", "bus", "tree"]))
+    topology = {"type": shape, "vms": 3, "flavor": "ubuntu"} if shape else None
+    return {"name": name, "vms": vms, "links": links, "topology": topology}
+
+
+def assert_kept(before: dict[str, Any], now: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Everything that both records have, by name, has the numbers that it had."""
+    vms = {vm["name"]: vm for vm in now["vms"]}
+    links = {link["name"]: link for link in now["links"]}
+    for vm in before["vms"]:
+        if vm["name"] in vms:
+            kept = vms[vm["name"]]
+            assert (kept["id"], kept["vnc_port"], kept["worker"]) == (vm["id"], vm["vnc_port"], vm["worker"])
+            for old, new in zip(vm["interfaces"], kept["interfaces"], strict=False):
+                assert (old["name"], old["mac"], old["tap"]) == (new["name"], new["mac"], new["tap"])
+                if old["link"] is not None and old["link"] == new["link"] and old["address"] and new["address"]:
+                    same_subnet = old["address"].rpartition(".")[0] == new["address"].rpartition(".")[0]
+                    assert (
+                        old["address"] == new["address"] or not same_subnet or "/28" in old["address"] + new["address"]
+                    )
+    bare = {end for link in spec["links"] for end in link["endpoints"] if ":" not in end}
+    for link in before["links"]:
+        if link["name"] in links:
+            kept = links[link["name"]]
+            assert (kept["number"], kept["vlan"]) == (link["number"], link["vlan"])
+            held = {end["vm"]: end["interface"] for end in link["endpoints"]}
+            for end in kept["endpoints"]:
+                assert end["vm"] not in held or end["vm"] not in bare or held[end["vm"]] == end["interface"]
+
+
 def unique(values: list[Any]) -> bool:
     return len(values) == len(set(values))
 
@@ -67,7 +128,30 @@ def unique(values: list[Any]) -> bool:
 @settings(max_examples=100, deadline=None)
 @given(history=histories(), next_id=st.sampled_from([1000, 1013, 1095, 65530, 123456]))
 def test_nothing_is_given_out_twice(history: list[dict[str, Any]], next_id: int) -> None:
-    slices = deploy_all(history, next_id)["slices"]
+    assert_unique(deploy_all(history, next_id)["slices"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), names=st.lists(st.sampled_from(["red", "blue"]), min_size=1, max_size=6))
+def test_whatever_is_written_is_refused_in_one_line_or_keeps_what_was(data: st.DataObject, names: list[str]) -> None:
+    registry = EMPTY
+    for name in names:
+        spec = data.draw(wild_specs(name))
+        try:
+            planned = make_plan(spec, registry, reserved_vlans=RESERVED)
+        except SpecError as error:
+            assert "\n" not in str(error)
+            event("refused")
+            continue
+        event("planned")
+        before = next((record for record in registry["slices"] if record["name"] == name), None)
+        if before:
+            assert_kept(before, planned["slice"], spec)
+        registry = after(registry, planned)
+        assert_unique(registry["slices"])
+
+
+def assert_unique(slices: list[dict[str, Any]]) -> None:
     vms = [vm for record in slices for vm in record["vms"]]
     interfaces = [interface for vm in vms for interface in vm["interfaces"]]
     links = [link for record in slices for link in record["links"]]

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pure parts of the actions that read specs, collect hosts and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts
+from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_processes
+from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, read_spec
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+
+from ..plugin_utils.clusters import WEB, make_plan
+
+
+def read(folder: Path | None = None, **args: Any) -> dict[str, Any]:
+    return read_spec({"slice": None, "slice_spec": None, **args}, folder)
+
+
+def test_a_spec_is_read_from_its_file_and_gets_its_name(tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_text("owner: alice\n", encoding="utf-8")
+    assert read(tmp_path, slice="web") == {"name": "web", "owner": "alice"}
+
+
+def test_an_inline_spec_is_a_mapping_or_yaml_text() -> None:
+    assert read(slice_spec={"name": "web"}) == read(slice_spec="name: web") == {"name": "web"}
+    assert read(slice_spec="{}", slice="web") == {"name": "web"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({}, "which slice"),
+        ({"slice": "../etc/passwd"}, "must be 1 to 32"),
+        ({"slice": "red"}, "slice red: there is no spec .*red.yml .there are: web"),
+        ({"slice_spec": "owner: 2024-13-45"}, "slice_spec is not YAML: month must be in"),
+        ({"slice_spec": "[" * 3000}, "slice_spec is nested too deeply"),
+        ({"slice_spec": "name: a\nvms: [x]\nvms: [y]"}, 'slice_spec is not YAML: the key "vms" stands twice.*line 1'),
+        ({"slice_spec": "owner: x"}, "the name is missing"),
+        ({"slice_spec": {"name": "red"}, "slice": "blue"}, 'name "red" differs from -e slice "blue"'),
+    ],
+)
+def test_what_is_no_spec_is_said_in_one_line(args: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_text("{}", encoding="utf-8")
+    with pytest.raises(SpecError, match=message) as caught:
+        read(tmp_path, **args)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_inventory_needs_workers_and_one_network_node() -> None:
+    check_groups({"workers": ["w"], "network_node": ["w"]})
+    with pytest.raises(SpecError, match="no host in the group workers"):
+        check_groups({"workers": [], "network_node": ["n"]})
+    with pytest.raises(SpecError, match="more than one host: n, m"):
+        check_groups({"workers": ["w"], "network_node": ["n", "m"]})
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (None, "is not part of this run"),
+        ({"unreachable": True, "msg": "x"}, "is unreachable"),
+        ({"failed": True, "msg": "no sudo"}, "can't be used: no sudo"),
+        ({"host": {"missing": ["qemu-img is not installed"]}}, "is not prepared: qemu-img is not installed"),
+        ({"host": {"missing": [], "cores": 2}}, ""),
+    ],
+)
+def test_why_a_host_takes_no_vms(info: dict[str, Any] | None, problem: str) -> None:
+    hostvars = {"w": {"ansible_host": "10.0.0.1", **({"slices_host_info": info} if info else {})}}
+    facts = host_facts("w", {"hostvars": hostvars})
+    assert facts["address"] == "10.0.0.1"
+    assert problem in facts["problem"] and bool(problem) == bool(facts["problem"])
+
+
+def test_each_vm_gets_the_process_of_its_own_slice() -> None:
+    record = make_plan(WEB)["slice"]
+    found = [{"slice": "other", "name": "web", "pid": 7, "status": "running"}, {"slice": "web", "name": "db", "pid": 8}]
+    (shown,) = with_processes([record], found)
+    assert [vm["pid"] for vm in shown["vms"]] == [None, 8]
+
+
+def test_a_failed_slice_says_why() -> None:
+    record = {**make_plan(WEB)["slice"], "status": "failed", "reason": "worker1: disk full"}
+    assert "\n  Reason: worker1: disk full\n" in render([record])
+    assert render([]) == "No slices."
+    assert render([record, record]).count("=" * 70) == 3
