@@ -39,6 +39,7 @@ VNC_BASE = 5900
 _SLOT_VGA, _SLOT_DISK, _SLOT_RNG, _SLOT_NIC = 2, 3, 4, 5
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _SOCKET_PATH_MAX = 107
+_ATTACHED = re.compile(r"^iff:\t(.+)$", re.MULTILINE)
 _MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 
 
@@ -237,6 +238,15 @@ def is_ours(cmdline: bytes, paths: Paths) -> bool:
     return wanted in zip(arguments, arguments[1:])
 
 
+def attached_tap(fdinfo: str) -> Optional[str]:
+    """The TAP to which a descriptor is attached, by its ``/proc/<pid>/fdinfo/<fd>``.
+
+    It is attached to none once that TAP was deleted, also if there is one of that name again.
+    """
+    found = _ATTACHED.search(fdinfo)
+    return found.group(1) if found else None
+
+
 def plan(
     want: Mapping[str, State],
     have: Mapping[str, State],
@@ -247,7 +257,7 @@ def plan(
 
     Args:
         want: the configurations of the wanted VMs by name.
-        have: the configurations of those that exist, with their ``status``.
+        have: the configurations of those that exist, with their ``status``, and ``lost_taps`` if they have such.
         purge: whether other VMs of the slice are removed.
         allow_restart: whether a running VM may be restarted.
     """
@@ -268,7 +278,9 @@ def plan(
 def restart_changes(before: State, after: State) -> List[str]:
     """The differences that a running VM can't take over, as messages name them."""
     old, new = _fixed(before), _fixed(after)
-    return [
+    lost = set(before.get("lost_taps", [])) - set(after.get("lost_taps", []))
+    dead = [nic for nic in after.get("interfaces", []) if nic["tap"] in lost]
+    return ["%s lost its TAP %s" % (nic["name"], nic["tap"]) for nic in dead] + [
         "%s %s -> %s" % (key, old.get(key, "none"), new.get(key, "none"))
         for key in [*new, *(key for key in old if key not in new)]
         if old.get(key) != new.get(key)

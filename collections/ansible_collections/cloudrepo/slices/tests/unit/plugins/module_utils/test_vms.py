@@ -126,6 +126,16 @@ def test_the_scan_finds_manifests_and_folders(host: Host) -> None:
     assert _vms.scan(Host(host.base_dir, host.run_dir, "none")) == {}
 
 
+def test_the_scan_finds_taps_that_a_process_has_lost(host: Host, web: Hanging) -> None:
+    # This process holds no TAP at all.
+    web.write_pidfile(host.paths("web").pidfile)
+    manifest = {**CONFIG, "interfaces": [{"name": "eth0", "tap": "tap_1001_eth0", "mac": "", "connected": True}]}
+    (Path(host.base_dir) / "case" / "web.json").write_text(json.dumps({"slice": "case", "name": "web", **manifest}))
+    assert _vms.scan(host)["web"].state == {"status": "unresponsive", **manifest, "lost_taps": ["tap_1001_eth0"]}
+    Path(host.paths("web").pidfile).unlink()
+    assert _vms.scan(host)["web"].state == {"status": "stopped", **manifest}
+
+
 def test_a_broken_manifest_is_named(host: Host) -> None:
     (Path(host.base_dir) / "case" / "web.json").write_text('{"id": 1}')
     with pytest.raises(ItemError, match=r'vm "web": .*/web.json is not the manifest of a VM'):
