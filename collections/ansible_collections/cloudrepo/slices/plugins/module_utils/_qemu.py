@@ -307,8 +307,7 @@ def _reconnected(before: State, after: State) -> State:
 
 
 def changed_links(before: State, after: State) -> Dict[str, bool]:
-    """The interfaces whose link goes up or down, by name."""
-    links = {nic["name"]: nic["connected"] for nic in before.get("interfaces") or []}
-    return {
-        nic["name"]: nic["connected"] for nic in after["interfaces"] if nic["connected"] != links.get(nic["name"], True)
-    }
+    """The interfaces whose link goes up or down, by name. None of a VM whose manifest was lost: they are unknown."""
+    links = {nic["name"]: nic["connected"] for nic in before.get("interfaces", [])}
+    wanted = {nic["name"]: nic["connected"] for nic in after.get("interfaces", [])}
+    return {name: connected for name, connected in wanted.items() if connected != links.get(name, True)}

@@ -200,3 +200,9 @@ def test_a_running_vm_without_its_manifest_is_not_what_is_wanted() -> None:
     actions, [message] = planned({"db": {"status": "running"}})
     assert actions == []
     assert "cores unknown -> 1" in message
+
+
+def test_a_paused_vm_without_its_manifest_is_resumed_and_waits() -> None:
+    [action], pending = _qemu.plan({"db": config()}, {"db": {"status": "paused"}}, purge=True, allow_restart=False)
+    assert (action.before, action.after, len(pending)) == ({"status": "paused"}, {"status": "running"}, 1)
+    assert _qemu.changed_links(action.before or {}, action.after or {}) == {}
