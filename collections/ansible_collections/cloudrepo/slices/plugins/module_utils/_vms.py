@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, write_whole
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, remove_file, tidy, write_whole
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
@@ -411,6 +411,15 @@ def remove(host: Host, name: str) -> None:
     remove_file(paths.manifest)
 
 
+def _tidy_disks(host: Host) -> None:
+    """Remove the slice's folder of disks if its disks went first and the last manifest has just gone."""
+    folder = os.path.join(host.base_dir, host.slice_name)
+    if os.path.isdir(folder):
+        # The lock under which disks are made: none is about to be put there.
+        with locked(folder):
+            tidy(folder)
+
+
 def apply(
     host: Host,
     actions: Sequence[Action],
@@ -433,6 +442,8 @@ def apply(
     deleted = [action for action in actions if action.kind == DELETE]
     errors = stop(host, _pids_of(deleted, pids), 0)
     errors.update(run_each(lambda name: remove(host, name), _names_without(deleted, errors), _ERRORS))
+    if deleted:
+        _tidy_disks(host)
 
     stopped = [action for action in actions if action.kind != DELETE and _must_stop(action)]
     errors.update(stop(host, _pids_of(stopped, pids), grace))

@@ -94,7 +94,8 @@ options:
     description:
       - V(started) starts the VMs that do not run, and resumes those that are paused.
       - V(stopped) stops the VMs that run. They keep their manifest and their disk.
-      - V(absent) stops the VMs at once and removes all but their disks.
+      - V(absent) stops the VMs at once and removes all but their disks. Where there is no disk,
+        the slice's folder of disks goes too.
     type: str
     choices: [started, stopped, absent]
     default: started
