@@ -33,6 +33,7 @@ CONFIG = (
     "interfaces",
 )
 
+DISK_NODE = "disk"  # How QMP calls a VM's disk.
 NIC_MAX = 24
 VNC_BASE = 5900
 # Every device has its own slot whatever else there is, so that a guest never sees one of them move.
@@ -199,9 +200,9 @@ def _vnc(address: str, port: int) -> str:
 
 
 def _disk_argv(disk: str) -> List[str]:
-    node = {"driver": "qcow2", "node-name": "disk", "discard": "unmap"}
+    node = {"driver": "qcow2", "node-name": DISK_NODE, "discard": "unmap"}
     file = {"file.driver": "file", "file.filename": disk, "file.discard": "unmap"}
-    device = {"drive": "disk", "addr": _slot(_SLOT_DISK), "bootindex": 1}
+    device = {"drive": DISK_NODE, "addr": _slot(_SLOT_DISK), "bootindex": 1}
     return ["-blockdev", option({**node, **file}), "-device", option(device, "virtio-blk-pci")]
 
 
