@@ -12,10 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from .twelve_cases import OPERATIONS, STEPS, Operation, Outcome, Step, has_diff, load, run, step_name
+from .twelve_cases import OPERATIONS, ROOT, STEPS, Operation, Outcome, Step, has_diff, load, run, step_name
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yml"))
-MODULES = {"dnsmasq_dhcp", "ovs_vlan", "qcow_overlay", "qemu_vm", "slice_nat", "slice_registry"}
+MODULES = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices" / "plugins" / "modules"
+WITHOUT_CASES = {
+    # These change nothing.
+    "dnsmasq_dhcp_info",
+    "qemu_vm_info",
+    "slice_host_info",
+    "slice_report",
+    "slice_spec",
+    # Acts through slice_registry.
+    "slice_plan",
+    # Changes the machine that the tests run on: taking its lab down would end all other tests.
+    # `./bin/test lab` exercises it by bringing the lab up and its own down, and its parts have unit tests;
+    # that a second call changes nothing and that check mode predicts is asserted nowhere.
+    "lab_hosts",
+}
 
 Play = Callable[[Path], Outcome]
 
@@ -27,7 +41,9 @@ def play(tmp_path_factory: pytest.TempPathFactory, inventory: Path) -> Play:
 
 
 def test_every_module_has_its_cases() -> None:
-    assert {load(path)["module"] for path in CASES} == MODULES
+    modules = {path.stem for path in MODULES.glob("*.py")}
+    assert modules >= WITHOUT_CASES
+    assert {load(path)["module"] for path in CASES} == modules - WITHOUT_CASES
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
@@ -78,9 +79,17 @@ def _open(folder: str) -> Optional[int]:
     except FileNotFoundError:
         return None
     except FileExistsError:
-        if os.path.lexists(folder) and not os.path.isdir(folder):
+        if _is_no_folder(folder):
             raise
         return None
+
+
+def _is_no_folder(path: str) -> bool:
+    """Whether something else is at ``path``: one look, as others may remove and make a folder there all the time."""
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _is_at(folder: str, descriptor: int) -> bool:

@@ -10,18 +10,21 @@ import math
 import os
 import pwd
 import stat
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import QCOW2, Header, HeaderError, read_header
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import DISK_NODE, Paths
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu_img import (
     create_argv,
     info_argv,
     is_locked,
     resize_argv,
 )
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import Qmp, QmpError, connect
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import (
     CREATE,
     DELETE,
@@ -30,10 +33,12 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
     reconcile,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host
 
 SUFFIX = "_img.qcow2"
 MODE = 0o600
 
+_QMP_SECONDS = 10.0
 _MIB = 2**20
 _GIB = 2**30
 
@@ -131,7 +136,7 @@ def plan(
     have: Mapping[str, State],
     owner: str,
     purge: bool,
-    in_use: Callable[[str], bool],
+    can_grow: Callable[[str], bool],
 ) -> Tuple[List[Action], List[str]]:
     """The actions that make ``overlays`` out of ``have``, and what has to wait until a VM is off.
 
@@ -140,7 +145,7 @@ def plan(
         have: the disks that exist, from scan().
         owner: the user whose disks they are to be.
         purge: whether other disks of the slice are deleted.
-        in_use: tells whether the disk of that name is in use; asked only about one that is to grow.
+        can_grow: tells whether the disk of that name can grow now; asked only about one that is to.
 
     Raises:
         ItemError: a disk would have to be overwritten or cut off.
@@ -152,7 +157,7 @@ def plan(
         existing = have.get(overlay.name)
         if existing is not None:
             _check_existing(overlay, existing)
-            if size > existing["size"] and in_use(overlay.name):
+            if size > existing["size"] and not can_grow(overlay.name):
                 pending.append(waits(overlay.name, existing["size"], size))
                 size = existing["size"]
         want[overlay.name] = {"image": overlay.image, "size": size, "owner": owner, "mode": "%04o" % MODE}
@@ -179,15 +184,32 @@ def _check_existing(overlay: Overlay, existing: State) -> None:
         )
 
 
-def is_in_use(folder: str, name: str) -> bool:
-    """Whether a running QEMU has the disk open: QEMU's own lock on the image tells."""
+def can_grow(host: Host, name: str) -> bool:
+    """Whether a disk can grow now: nobody has it open, or its VM's QEMU answers."""
+    paths = host.paths(name)
     try:
-        run(info_argv(os.path.join(folder, name + SUFFIX)))
+        run(info_argv(paths.disk))
     except CommandError as error:
-        if is_locked(error.stderr):
+        if not is_locked(error.stderr):
+            raise
+    else:
+        return True
+    try:
+        with _holder(paths):
             return True
-        raise
-    return False
+    except (QmpError, OSError):
+        return False
+
+
+@contextmanager
+def _holder(paths: Paths) -> Iterator[Qmp]:
+    """The QEMU of a VM, having made sure that this very disk is the one it has."""
+    with connect(paths.qmp, _QMP_SECONDS) as qmp:
+        qmp.negotiate()
+        nodes = qmp.execute("query-named-block-nodes", flat=True)
+        if paths.disk not in [node["file"] for node in nodes if node["node-name"] == DISK_NODE]:
+            raise QmpError("QMP: this QEMU does not have %s" % paths.disk)
+        yield qmp
 
 
 class Applied(NamedTuple):
@@ -197,11 +219,11 @@ class Applied(NamedTuple):
     pending: Dict[str, str]
 
 
-def apply(folder: str, actions: Sequence[Action], bases: Mapping[str, Header], owner: str) -> Applied:
-    """Carry the actions out in a folder that the caller holds, as many at a time as there are cores.
+def apply(host: Host, actions: Sequence[Action], bases: Mapping[str, Header], owner: str) -> Applied:
+    """Carry the actions out in the slice's folder, which the caller holds, as many at a time as there are cores.
 
     Args:
-        folder: the slice's folder.
+        host: where the disks and their VMs are.
         actions: what plan() found.
         bases: the headers of the base images, by image.
         owner: the user whose disks they are.
@@ -211,13 +233,13 @@ def apply(folder: str, actions: Sequence[Action], bases: Mapping[str, Header], o
 
     def change(name: str) -> None:
         action = by_name[name]
-        path = os.path.join(folder, name + SUFFIX)
+        paths = host.paths(name)
         if action.kind == DELETE:
-            os.unlink(path)
+            os.unlink(paths.disk)
         elif action.kind == CREATE:
-            _create(path, action, bases, owner)
+            _create(paths.disk, action, bases, owner)
         else:
-            _modify(path, action, owner, pending)
+            _modify(paths, action, owner, pending)
 
     return Applied(run_each(change, by_name, (CommandError, OSError)), pending)
 
@@ -235,17 +257,27 @@ def _create(path: str, action: Action, bases: Mapping[str, Header], owner: str) 
     sync_folder(os.path.dirname(path))
 
 
-def _modify(path: str, action: Action, owner: str, pending: Dict[str, str]) -> None:
+def _modify(paths: Paths, action: Action, owner: str, pending: Dict[str, str]) -> None:
     before, after = action.before or {}, action.after or {}
-    _give_to(path, owner)
-    if after["size"] != before["size"]:
-        try:
-            run(resize_argv(path, after["size"]))
-        except CommandError as error:
-            if not is_locked(error.stderr):
-                raise
-            # A VM was started since the plan was made.
-            pending[action.name] = waits(action.name, before["size"], after["size"])
+    _give_to(paths.disk, owner)
+    if after["size"] != before["size"] and not _grow(paths, after["size"]):
+        pending[action.name] = waits(action.name, before["size"], after["size"])
+
+
+def _grow(paths: Paths, size: int) -> bool:
+    """Grow a disk, by its VM's QEMU if that has it open; False if that does not answer."""
+    try:
+        run(resize_argv(paths.disk, size))
+        return True
+    except CommandError as error:
+        if not is_locked(error.stderr):
+            raise
+    try:
+        with _holder(paths) as qmp:
+            qmp.execute("block_resize", **{"node-name": DISK_NODE, "size": size})
+            return True
+    except (QmpError, OSError):
+        return False
 
 
 def _give_to(path: str, owner: str) -> None:

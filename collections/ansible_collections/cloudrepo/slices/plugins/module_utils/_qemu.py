@@ -33,12 +33,14 @@ CONFIG = (
     "interfaces",
 )
 
+DISK_NODE = "disk"  # How QMP calls a VM's disk.
 NIC_MAX = 24
 VNC_BASE = 5900
 # Every device has its own slot whatever else there is, so that a guest never sees one of them move.
 _SLOT_VGA, _SLOT_DISK, _SLOT_RNG, _SLOT_NIC = 2, 3, 4, 5
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _SOCKET_PATH_MAX = 107
+_ATTACHED = re.compile(r"^iff:\t(.+)$", re.MULTILINE)
 _MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 
 
@@ -198,9 +200,9 @@ def _vnc(address: str, port: int) -> str:
 
 
 def _disk_argv(disk: str) -> List[str]:
-    node = {"driver": "qcow2", "node-name": "disk", "discard": "unmap"}
+    node = {"driver": "qcow2", "node-name": DISK_NODE, "discard": "unmap"}
     file = {"file.driver": "file", "file.filename": disk, "file.discard": "unmap"}
-    device = {"drive": "disk", "addr": _slot(_SLOT_DISK), "bootindex": 1}
+    device = {"drive": DISK_NODE, "addr": _slot(_SLOT_DISK), "bootindex": 1}
     return ["-blockdev", option({**node, **file}), "-device", option(device, "virtio-blk-pci")]
 
 
@@ -237,6 +239,15 @@ def is_ours(cmdline: bytes, paths: Paths) -> bool:
     return wanted in zip(arguments, arguments[1:])
 
 
+def attached_tap(fdinfo: str) -> Optional[str]:
+    """The TAP to which a descriptor is attached, by its ``/proc/<pid>/fdinfo/<fd>``.
+
+    It is attached to none once that TAP was deleted, also if there is one of that name again.
+    """
+    found = _ATTACHED.search(fdinfo)
+    return found.group(1) if found else None
+
+
 def plan(
     want: Mapping[str, State],
     have: Mapping[str, State],
@@ -247,7 +258,7 @@ def plan(
 
     Args:
         want: the configurations of the wanted VMs by name.
-        have: the configurations of those that exist, with their ``status``.
+        have: the configurations of those that exist, with their ``status``, and ``lost_taps`` if they have such.
         purge: whether other VMs of the slice are removed.
         allow_restart: whether a running VM may be restarted.
     """
@@ -268,7 +279,9 @@ def plan(
 def restart_changes(before: State, after: State) -> List[str]:
     """The differences that a running VM can't take over, as messages name them."""
     old, new = _fixed(before), _fixed(after)
-    return [
+    lost = set(before.get("lost_taps", [])) - set(after.get("lost_taps", []))
+    dead = [nic for nic in after.get("interfaces", []) if nic["tap"] in lost]
+    return ["%s lost its TAP %s" % (nic["name"], nic["tap"]) for nic in dead] + [
         "%s %s -> %s" % (key, old.get(key, "none"), new.get(key, "none"))
         for key in [*new, *(key for key in old if key not in new)]
         if old.get(key) != new.get(key)
@@ -295,8 +308,7 @@ def _reconnected(before: State, after: State) -> State:
 
 
 def changed_links(before: State, after: State) -> Dict[str, bool]:
-    """The interfaces whose link goes up or down, by name."""
-    links = {nic["name"]: nic["connected"] for nic in before.get("interfaces") or []}
-    return {
-        nic["name"]: nic["connected"] for nic in after["interfaces"] if nic["connected"] != links.get(nic["name"], True)
-    }
+    """The interfaces whose link goes up or down, by name. None of a VM whose manifest was lost: they are unknown."""
+    links = {nic["name"]: nic["connected"] for nic in before.get("interfaces", [])}
+    wanted = {nic["name"]: nic["connected"] for nic in after.get("interfaces", [])}
+    return {name: connected for name, connected in wanted.items() if connected != links.get(name, True)}

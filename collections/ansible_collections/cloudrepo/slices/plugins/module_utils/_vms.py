@@ -19,9 +19,10 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, write_whole
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, remove_file, tidy, write_whole
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
@@ -32,6 +33,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     STOPPED,
     Paths,
     argv,
+    attached_tap,
     changed_links,
     is_ours,
     nic_id,
@@ -105,13 +107,29 @@ def scan(host: Host) -> Dict[str, Vm]:
     def look(name: str) -> None:
         paths = host.paths(name)
         process = find(paths)
+        pid = process.pid if process else None
         state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
-        found[name] = Vm(state, process.pid if process else None)
+        lost = _lost_taps(pid, state.get("interfaces", [])) if pid else []
+        # Nobody wants the field, so that a VM which has it differs from what is wanted.
+        found[name] = Vm({**state, "lost_taps": lost} if lost else state, pid)
 
     errors = run_each(look, names, _ERRORS, _WAITING)
     if errors:
         raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
     return {name: found[name] for name in names}
+
+
+def _lost_taps(pid: int, interfaces: Sequence[State]) -> List[str]:
+    """The TAPs that were deleted while a QEMU had them. It notices nothing, and its guest just hears nobody."""
+    attached = set()
+    folder = "/proc/%d/fdinfo" % pid
+    try:
+        for entry in os.listdir(folder) if interfaces else []:
+            with suppress(FileNotFoundError), open(os.path.join(folder, entry), encoding="utf-8") as file:
+                attached.add(attached_tap(file.read()))
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # It has just ended.
+    return [nic["tap"] for nic in interfaces if nic["tap"] not in attached]
 
 
 def _read_manifest(path: str) -> Dict[str, Any]:
@@ -393,6 +411,15 @@ def remove(host: Host, name: str) -> None:
     remove_file(paths.manifest)
 
 
+def _tidy_disks(host: Host) -> None:
+    """Remove the slice's folder of disks if its disks went first and the last manifest has just gone."""
+    folder = os.path.join(host.base_dir, host.slice_name)
+    if os.path.isdir(folder):
+        # The lock under which disks are made: none is about to be put there.
+        with locked(folder):
+            tidy(folder)
+
+
 def apply(
     host: Host,
     actions: Sequence[Action],
@@ -415,6 +442,8 @@ def apply(
     deleted = [action for action in actions if action.kind == DELETE]
     errors = stop(host, _pids_of(deleted, pids), 0)
     errors.update(run_each(lambda name: remove(host, name), _names_without(deleted, errors), _ERRORS))
+    if deleted:
+        _tidy_disks(host)
 
     stopped = [action for action in actions if action.kind != DELETE and _must_stop(action)]
     errors.update(stop(host, _pids_of(stopped, pids), grace))

@@ -15,7 +15,8 @@ description:
   - A base image that the host lacks is sent from the controller, once, however many disks need it.
     It goes to a temporary name, is compared with the controller's size and SHA-256, and only then gets its name.
     One that the host has is not sent again, and is checked by its size alone.
-  - An existing disk is never overwritten. It can grow while its VM is off, and can't shrink or get another base image.
+  - An existing disk is never overwritten. It can grow, and can't shrink or get another base image.
+    The disk of a running VM is grown by its QEMU, and the guest sees it at once.
   - A base image with a backing file or an external data file of its own is refused.
   - The module writes nothing but the base images it was sent, their records,
     and files named C(NAME_img.qcow2) in the slice's own folder.
@@ -74,6 +75,10 @@ options:
       - QEMU's user must be able to enter it, which the default in root's home does not allow.
     type: path
     default: ~/vm_images
+  run_dir:
+    description: The folder of the VMs' sockets, as in M(cloudrepo.slices.qemu_vm). Disks in use grow through these.
+    type: path
+    default: /run/cloudrepo/vms
   image_dir:
     description: The controller's folder of base images.
     type: path
@@ -120,7 +125,7 @@ images:
   type: dict
   sample: {"cirros-0.6.2-x86_64-disk.img": 21430272}
 pending:
-  description: What has to wait until a VM is off. It is not counted as a change.
+  description: What has to wait until a VM is off, as its QEMU does not answer. It is not counted as a change.
   returned: success
   type: list
   elements: str
@@ -146,21 +151,23 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAM
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import (
     Overlay,
     apply,
+    can_grow,
     check_size,
     image_users,
-    is_in_use,
     parse,
     plan,
     scan,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, diff, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host
 
 Result = Dict[str, Any]
 
 
 def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     base_dir, folder, owner = params["base_dir"], params["folder"], _owner(params["owner"])
+    host = _host(params)
     overlays = parse(params["overlays"])
     users = image_users(overlays)
     cached = scan_images(base_dir, users)
@@ -169,7 +176,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     missing = [image for image in users if image not in cached and image not in incoming]
     if missing:
         # What else is wrong with the list is said before anything is sent.
-        plan(overlays, scan(folder), owner, params["purge"], in_use=lambda name: False)
+        plan(overlays, scan(folder), owner, params["purge"], can_grow=lambda name: True)
         return {"changed": False, "missing_images": [_missing(base_dir, name, overlays) for name in missing]}
 
     with ExitStack() as stack:
@@ -177,7 +184,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             stack.enter_context(locked(folder))
             stack.callback(tidy, folder)
         have = scan(folder)
-        actions, pending = plan(overlays, have, owner, params["purge"], in_use=lambda name: is_in_use(folder, name))
+        actions, pending = plan(overlays, have, owner, params["purge"], can_grow=lambda name: can_grow(host, name))
         adopted = {name: image for name, image in cached.items() if not image.has_sidecar}
         sizes = {name: cached[name].size if name in cached else incoming[name].size for name in users}
         result = _result(actions, [*incoming, *adopted], sizes, pending)
@@ -189,7 +196,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
             adopt_image(base_dir, name, image)
         stored = scan_images(base_dir, users)
         _check_sizes(overlays, stored)
-        applied = apply(folder, actions, {name: image.header for name, image in stored.items()}, owner)
+        applied = apply(host, actions, {name: image.header for name, image in stored.items()}, owner)
     undone = {*applied.errors, *applied.pending}
     result = _result(
         [action for action in actions if action.name not in undone],
@@ -213,9 +220,13 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         actions = reconcile({}, have, purge=True)
         if check_mode:
             return _result(actions, [], {}, [])
-        applied = apply(folder, actions, {}, "")
+        applied = apply(_host(params), actions, {}, "")
     done = [action for action in actions if action.name not in applied.errors]
     return _complete(_result(done, [], {}, []), applied.errors, listed)
+
+
+def _host(params: Mapping[str, Any]) -> Host:
+    return Host(params["base_dir"], params["run_dir"], params["slice"])
 
 
 def _owner(name: str) -> str:
@@ -280,6 +291,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
             "base_dir": {"type": "path", "default": "~/vm_images"},
+            "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
             "image_dir": {"type": "path", "default": "/tmp/vm_images"},
             "owner": {"type": "str"},
             "_incoming": {"type": "dict", "default": {}},
@@ -291,6 +303,7 @@ def main() -> None:
     if not is_name(params["slice"]):
         module.fail_json(msg='slice "%s": the name must be %s' % (params["slice"], NAME_RULE))
     params["base_dir"] = os.path.abspath(params["base_dir"])
+    params["run_dir"] = os.path.abspath(params["run_dir"])
     params["folder"] = os.path.join(params["base_dir"], params["slice"])
     ensure = _present if params["state"] == "present" else _absent
     try:

@@ -20,6 +20,8 @@ description:
   - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), QEMU's
     messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.
   - What a VM prints on its serial console is kept beside its disk in C(VM.console.log), until the VM is removed.
+  - A running VM whose TAP was deleted has lost it for good, also if there is a TAP of that name again.
+    It has to be restarted, see O(allow_restart).
   - Interfaces have fixed places in the guest, in the order of the list. A guest sees them in that order.
 attributes:
   check_mode:
@@ -92,7 +94,8 @@ options:
     description:
       - V(started) starts the VMs that do not run, and resumes those that are paused.
       - V(stopped) stops the VMs that run. They keep their manifest and their disk.
-      - V(absent) stops the VMs at once and removes all but their disks.
+      - V(absent) stops the VMs at once and removes all but their disks. Where there is no disk,
+        the slice's folder of disks goes too.
     type: str
     choices: [started, stopped, absent]
     default: started

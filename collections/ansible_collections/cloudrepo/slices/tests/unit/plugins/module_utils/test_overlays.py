@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._items import Ite
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import Header
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import CREATE, DELETE, MODIFY
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host
 
 from .disk_images import GIB, MIB, recorded
 
@@ -28,8 +34,10 @@ def disk(**changes: Any) -> dict[str, Any]:
     return {"image": "base.img", "size": GIB, "owner": "qemu", "mode": "0600", **changes}
 
 
-def planned(have: dict[str, Any], in_use: bool = False, purge: bool = False) -> tuple[list[tuple[str, str]], list[str]]:
-    actions, pending = _overlays.plan([WEB], have, "qemu", purge, lambda name: in_use)
+def planned(
+    have: dict[str, Any], can_grow: bool = True, purge: bool = False
+) -> tuple[list[tuple[str, str]], list[str]]:
+    actions, pending = _overlays.plan([WEB], have, "qemu", purge, lambda name: can_grow)
     return [(action.kind, action.name) for action in actions], pending
 
 
@@ -73,12 +81,12 @@ def test_what_is_there_is_created_grown_given_and_purged() -> None:
     assert planned({"web": disk(), "old": disk()}, purge=True) == ([(DELETE, "old")], [])
 
 
-def test_a_disk_in_use_waits_and_nothing_else_is_asked() -> None:
+def test_a_disk_that_cannot_grow_now_waits_and_nothing_else_is_asked() -> None:
     waits = ["overlay web: size 512 MiB -> 1 GiB needs its VM to be off"]
-    assert planned({"web": disk(size=512 * MIB)}, in_use=True) == ([], waits)
+    assert planned({"web": disk(size=512 * MIB)}, can_grow=False) == ([], waits)
     # Its owner changes all the same.
-    assert planned({"web": disk(size=512 * MIB, owner="root")}, in_use=True) == ([(MODIFY, "web")], waits)
-    assert planned({"web": disk()}, in_use=True) == ([], [])
+    assert planned({"web": disk(size=512 * MIB, owner="root")}, can_grow=False) == ([(MODIFY, "web")], waits)
+    assert planned({"web": disk()}, can_grow=False) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -118,9 +126,89 @@ def test_the_scan_sees_our_disks_and_nothing_else(tmp_path: Path) -> None:
     assert _overlays.scan(str(tmp_path / "none")) == {}
 
 
-def test_deleting_removes_the_listed_disk_only(tmp_path: Path) -> None:
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(str(tmp_path / "images"), str(tmp_path / "run"), "case")
+    (tmp_path / "images" / "case").mkdir(parents=True)
+    Path(host.paths("web").folder).mkdir(parents=True)
+    return host
+
+
+class Qemu:
+    """Holds a disk as a running VM does, and plays its QMP for one client at a time, with what QEMU 7.2 answers."""
+
+    def __init__(self, socket_path: str, disk: str) -> None:
+        self.heard: list[dict[str, Any]] = []
+        nodes = [{"node-name": "#block1", "file": disk}, {"node-name": "disk", "file": disk, "drv": "qcow2"}]
+        self._answers = {"query-named-block-nodes": nodes}
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(socket_path)
+        self._server.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _address = self._server.accept()
+                with client, client.makefile("rwb", buffering=0) as lines:
+                    lines.write(b'{"QMP": {}}\r\n')
+                    for line in lines:
+                        self.heard.append(json.loads(line))
+                        answer = {"return": self._answers.get(self.heard[-1]["execute"], {})}
+                        lines.write(json.dumps(answer).encode() + b"\r\n")
+
+    def end(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.fixture
+def locked_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(argv: list[str]) -> str:
+        raise CommandError(argv, 1, 'Failed to get shared "write" lock\nIs another process using the image?')
+
+    monkeypatch.setattr(_overlays, "run", run)
+
+
+def grown(host: Host) -> tuple[bool, _overlays.Applied]:
+    Path(host.paths("web").disk).touch()
+    before = disk(size=512 * MIB, owner=getpass.getuser())
+    possible = _overlays.can_grow(host, "web")
+    actions, _pending = _overlays.plan([WEB], {"web": before}, getpass.getuser(), False, lambda name: True)
+    return possible, _overlays.apply(host, actions, {}, getpass.getuser())
+
+
+@pytest.mark.usefixtures("locked_disk")
+def test_the_disk_of_a_running_vm_is_grown_by_its_qemu(host: Host) -> None:
+    qemu = Qemu(host.paths("web").qmp, host.paths("web").disk)
+    assert grown(host) == (True, _overlays.Applied({}, {}))
+    qemu.end()
+    # Asking whether it can grow changes nothing.
+    [resize] = [said for said in qemu.heard if said["execute"] == "block_resize"]
+    assert resize["arguments"] == {"node-name": "disk", "size": GIB}
+
+
+@pytest.mark.usefixtures("locked_disk")
+def test_a_disk_whose_qemu_does_not_answer_waits(host: Host) -> None:
+    waits = {"web": "overlay web: size 512 MiB -> 1 GiB needs its VM to be off"}
+    assert grown(host) == (False, _overlays.Applied({}, waits))
+
+
+@pytest.mark.usefixtures("locked_disk")
+def test_a_qemu_that_has_another_disk_is_left_alone(host: Host) -> None:
+    qemu = Qemu(host.paths("web").qmp, "/elsewhere/web_img.qcow2")
+    possible, applied = grown(host)
+    qemu.end()
+    assert (possible, list(applied.pending)) == (False, ["web"])
+    assert "block_resize" not in [said["execute"] for said in qemu.heard]
+
+
+def test_deleting_removes_the_listed_disk_only(host: Host) -> None:
+    folder = Path(host.base_dir) / "case"
     for name in ("web_img.qcow2", "db_img.qcow2", "web.json"):
-        (tmp_path / name).touch()
-    actions, _pending = _overlays.plan([], {"web": disk()}, "qemu", True, lambda name: False)
-    assert _overlays.apply(str(tmp_path), actions, {}, "") == _overlays.Applied({}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["db_img.qcow2", "web.json"]
+        (folder / name).touch()
+    actions, _pending = _overlays.plan([], {"web": disk()}, "qemu", True, lambda name: True)
+    assert _overlays.apply(host, actions, {}, "") == _overlays.Applied({}, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["db_img.qcow2", "web.json"]

@@ -169,7 +169,40 @@ def test_other_changes_of_interfaces_are_named(interfaces: list[dict[str, Any]],
     assert planned({"db": running()}, interfaces=interfaces) == ([], [message])
 
 
+def test_a_card_whose_tap_was_deleted_waits_for_a_restart() -> None:
+    dead = {**running(), "lost_taps": ["tapcase0"]}
+    waits = ["vm db: eth0 lost its TAP tapcase0 needs a restart (allow_restart: true)"]
+    assert planned({"db": dead}) == ([], waits)
+    assert planned({"db": dead}, restart=True) == ([(MODIFY, "db", ["lost_taps"])], [])
+    # What else changes while it runs still does, and is no restart.
+    [action], pending = _qemu.plan({"db": config(interfaces=[nic(0, connected=False)])}, {"db": dead}, True, False)
+    assert (action.changed_keys(), pending) == (["interfaces"], waits)
+    assert _qemu.restart_changes(action.before or {}, action.after or {}) == []
+    # An interface that is to go needs its TAP no more.
+    [message] = planned({"db": dead}, interfaces=[])[1]
+    assert "lost" not in message
+
+
+@pytest.mark.parametrize(
+    ("fdinfo", "tap"),
+    [
+        # /proc/<pid>/fdinfo/<fd> of a TUN device with its TAP, after the TAP was deleted, and of something else.
+        ("pos:\t0\nflags:\t02100002\nmnt_id:\t24\nino:\t105\niff:\ttapq\n", "tapq"),
+        ("pos:\t0\nflags:\t02100002\nmnt_id:\t24\nino:\t105\niff:\t\n", None),
+        ("pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t1057\n", None),
+    ],
+)
+def test_the_kernel_tells_to_which_tap_a_descriptor_is_attached(fdinfo: str, tap: str | None) -> None:
+    assert _qemu.attached_tap(fdinfo) == tap
+
+
 def test_a_running_vm_without_its_manifest_is_not_what_is_wanted() -> None:
     actions, [message] = planned({"db": {"status": "running"}})
     assert actions == []
     assert "cores unknown -> 1" in message
+
+
+def test_a_paused_vm_without_its_manifest_is_resumed_and_waits() -> None:
+    [action], pending = _qemu.plan({"db": config()}, {"db": {"status": "paused"}}, purge=True, allow_restart=False)
+    assert (action.before, action.after, len(pending)) == ({"status": "paused"}, {"status": "running"}, 1)
+    assert _qemu.changed_links(action.before or {}, action.after or {}) == {}

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _vms
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, Process
@@ -126,6 +129,16 @@ def test_the_scan_finds_manifests_and_folders(host: Host) -> None:
     assert _vms.scan(Host(host.base_dir, host.run_dir, "none")) == {}
 
 
+def test_the_scan_finds_taps_that_a_process_has_lost(host: Host, web: Hanging) -> None:
+    # This process holds no TAP at all.
+    web.write_pidfile(host.paths("web").pidfile)
+    manifest = {**CONFIG, "interfaces": [{"name": "eth0", "tap": "tap_1001_eth0", "mac": "", "connected": True}]}
+    (Path(host.base_dir) / "case" / "web.json").write_text(json.dumps({"slice": "case", "name": "web", **manifest}))
+    assert _vms.scan(host)["web"].state == {"status": "unresponsive", **manifest, "lost_taps": ["tap_1001_eth0"]}
+    Path(host.paths("web").pidfile).unlink()
+    assert _vms.scan(host)["web"].state == {"status": "stopped", **manifest}
+
+
 def test_a_broken_manifest_is_named(host: Host) -> None:
     (Path(host.base_dir) / "case" / "web.json").write_text('{"id": 1}')
     with pytest.raises(ItemError, match=r'vm "web": .*/web.json is not the manifest of a VM'):
@@ -158,6 +171,27 @@ def test_removing_leaves_the_disk_and_the_other_vm(host: Host) -> None:
         "db_img.qcow2",
         "web_img.qcow2",
     ]
+
+
+def test_removing_the_last_vm_leaves_no_folder(host: Host) -> None:
+    folder = os.path.join(host.base_dir, "case")
+
+    def remove(name: str) -> dict[str, str]:
+        Path(host.paths(name).manifest).touch()
+        return _vms.apply(host, [Action("delete", name, {"status": "stopped"}, None)], {}, 0, _no_starter)
+
+    with ThreadPoolExecutor(1) as pool:
+        with locked(folder):
+            removal = pool.submit(remove, "web")
+            # Somebody makes a disk there just now.
+            with pytest.raises(futures.TimeoutError):
+                removal.result(timeout=0.2)
+            Path(host.paths("db").disk).touch()
+        assert removal.result() == {}
+    assert os.listdir(folder) == ["db_img.qcow2"]
+    Path(host.paths("db").disk).unlink()
+    assert remove("db") == {}
+    assert os.listdir(host.base_dir) == []
 
 
 def _no_starter() -> _vms.Starter:
