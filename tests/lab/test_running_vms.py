@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-DISKS = "/var/lib/cloudrepo/vm_images/qfix"
+DISKS = "/var/lib/cloudrepo/vm_images/live"
 GIB = 2**30
 
 
 def spec(*links: str, names: str = "ab") -> dict[str, Any]:
     """VM a is on worker1, b on worker2. Their eth0 is connected to nothing, so its link is down."""
     return {
-        "name": "qfix",
+        "name": "live",
         "vms": [{"name": name, "flavor": "own", "worker": f"worker{'ab'.index(name) + 1}"} for name in names],
         "links": [{"endpoints": list(link)} for link in links],
     }
@@ -40,7 +40,7 @@ def deploy(run_playbook: Any) -> Iterator[Deploy]:
         return played
 
     yield run
-    deleted = run_playbook("delete_slice", slice="qfix")
+    deleted = run_playbook("delete_slice", slice="live")
     assert deleted.rc == 0, deleted.output
 
 
@@ -48,7 +48,7 @@ def deploy(run_playbook: Any) -> Iterator[Deploy]:
 def pid_of(run_module: Any) -> Callable[[str], int]:
     def ask(worker: str) -> int:
         base_dir = DISKS.rpartition("/")[0]
-        [vm] = run_module(worker, "qemu_vm_info", {"slice": "qfix", "base_dir": base_dir})["vms"]
+        [vm] = run_module(worker, "qemu_vm_info", {"slice": "live", "base_dir": base_dir})["vms"]
         assert vm["status"] == "running"
         return int(vm["pid"])
 
