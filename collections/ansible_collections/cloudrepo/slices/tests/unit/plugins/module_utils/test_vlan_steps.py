@@ -29,7 +29,7 @@ def replaced(index: int, **fields: Any) -> list[dict[str, Any]]:
     return [{**port, **fields} if number == index else port for number, port in enumerate(WEB)]
 
 
-NOTHING = Steps(False, [], [], [], [], [], [], [], False)
+NOTHING = Steps(False, [], [], [], [], [], [], [], [], False)
 
 
 def test_nothing_to_do_costs_nothing() -> None:

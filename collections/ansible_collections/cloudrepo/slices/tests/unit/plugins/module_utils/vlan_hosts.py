@@ -22,7 +22,7 @@ def recorded(name: str) -> str:
 
 def port(name: str, **fields: Any) -> dict[str, Any]:
     defaults = {"type": "tap", "address": None, "gateway": None, "forwarding": False}
-    return dict.fromkeys(("vlan", "vm", "interface")) | defaults | {"name": name} | fields
+    return dict.fromkeys(("vlan", "vm", "interface", "security")) | defaults | {"name": name} | fields
 
 
 def options(*ports: dict[str, Any], **fields: Any) -> Options:
