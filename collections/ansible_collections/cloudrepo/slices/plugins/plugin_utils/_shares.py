@@ -186,7 +186,10 @@ def _internet(record: Mapping[str, Any], guests: list[Record], cluster: Cluster)
 
 
 def _addresses(vm: Mapping[str, Any]) -> list[str]:
-    return [_bare(interface["address"]) for interface in vm["interfaces"] if interface["address"]]
+    """Where the others find a VM: on its links, for on the internet VLAN nobody reaches it."""
+    addressed = [interface for interface in vm["interfaces"] if interface["address"]]
+    on_links = [interface for interface in addressed if interface["link"] is not None]
+    return [_bare(interface["address"]) for interface in on_links or addressed]
 
 
 def _internet_gateway(settings: Settings) -> str:
