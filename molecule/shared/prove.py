@@ -146,7 +146,7 @@ def isolation_checks(guest: Guest, record: Record, guests: dict[str, Guest]) -> 
     for address in internet_neighbours(guest, guests):
         ping = f"ping -c 1 -W 2 -I {own} {address}"
         checks.append(Check("isolated", f"does not reach {address} on the internet VLAN", ping, False))
-    server, spoofed = plain(record["internet"]["server_address"]), f"{address_prefix(guest)}.200"
+    server, spoofed = plain(record["internet"]["server_address"]), spoofed_address(plain(guest.internet["address"]))
     command = (
         f"ping -c 1 -W 5 {server} && ip addr add {spoofed}/32 dev {own} && "
         f"{{ ping -c 1 -W 2 -I {spoofed} {server}; heard=$?; ip addr del {spoofed}/32 dev {own}; [ $heard != 0 ]; }}"
@@ -155,8 +155,10 @@ def isolation_checks(guest: Guest, record: Record, guests: dict[str, Guest]) -> 
     return checks
 
 
-def address_prefix(guest: Guest) -> str:
-    return guest.internet["address"].rpartition(".")[0]
+def spoofed_address(address: str) -> str:
+    """Another address of the subnet, another one for each guest: they lie at the same time."""
+    subnet, _, last = address.rpartition(".")
+    return f"{subnet}.{255 - int(last)}"
 
 
 def internet_neighbours(guest: Guest, guests: dict[str, Guest]) -> dict[str, str]:
