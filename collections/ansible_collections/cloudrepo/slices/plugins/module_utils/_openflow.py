@@ -25,6 +25,9 @@ _PASS, _DROP = "NORMAL", "drop"
 _STATISTICS = frozenset("duration table n_packets n_bytes idle_age hard_age".split())
 
 
+Rule = Tuple[int, str, str]
+
+
 class Security(NamedTuple):
     """Who a guest is and with whom it talks.
 
@@ -49,14 +52,21 @@ class Flow(NamedTuple):
     text: str
 
 
-def flows(security: Security, slice_id: int) -> List[str]:
-    """What a guest's port accepts, as ``Flow.text``, sorted."""
+def flows(slice_id: int, security: Optional[Security]) -> List[str]:
+    """What a guest's port accepts, as ``Flow.text``, sorted: without security, any frame that has no tag."""
+    # An access port of Open vSwitch itself lets VLAN 0 pass, with what a second tag says.
+    rules = [(_TAGGED, "vlan_tci=0x1000/0x1000", _DROP)] + (_accepted(security) if security else [])
+    return sorted(
+        _text(_MARK << 32 | slice_id, ["priority=%d" % rank, *_words(match)], what) for rank, match, what in rules
+    )
+
+
+def _accepted(security: Security) -> List[Rule]:
     mac, own, subnet = security.mac, str(security.address.ip), security.address.network
     arp = "arp,dl_src=%s,arp_sha=%s" % (mac, mac)
     dhcp = "udp,dl_src=%s,nw_dst=255.255.255.255,tp_src=68,tp_dst=67" % mac
     ip = "ip,dl_src=%s,nw_src=%s" % (mac, own)
     rules = [
-        (_TAGGED, "vlan_tci=0x1000/0x1000", _DROP),
         # Without an address yet: is it free, and which is mine?
         (_ALLOWED, "%s,arp_spa=0.0.0.0,arp_tpa=%s" % (arp, own), _PASS),
         (_ALLOWED, "%s,nw_src=0.0.0.0" % dhcp, _PASS),
@@ -64,14 +74,13 @@ def flows(security: Security, slice_id: int) -> List[str]:
         (_ALLOWED, "%s,nw_src=%s" % (dhcp, own), _PASS),
         (_REST, "", _DROP),
     ]
-    rules += [(_ALLOWED, "%s,arp_spa=%s,arp_tpa=%s" % (arp, own, peer), _PASS) for peer in [own, *security.peers]]
-    rules += [(_ALLOWED, "%s,nw_dst=%s" % (ip, peer), _PASS) for peer in security.peers]
+    rules += [(_ALLOWED, "%s,arp_spa=%s,arp_tpa=%s" % (arp, own, peer), _PASS) for peer in {own, *security.peers}]
+    rules += [(_ALLOWED, "%s,nw_dst=%s" % (ip, peer), _PASS) for peer in set(security.peers)]
     if security.router_mac:
         rules.append((_NEIGHBOURS, "ip,nw_dst=%s" % subnet, _DROP))
         # By its MAC: a guest that routes would take it for another network behind it.
         rules.append((_OUTSIDE, "%s,dl_dst=%s" % (ip, security.router_mac), _PASS))
-    texts = {_text(_MARK << 32 | slice_id, ["priority=%d" % rule[0], *_words(rule[1])], rule[2]) for rule in rules}
-    return sorted(texts)
+    return rules
 
 
 def dump(bridge: str) -> List[str]:

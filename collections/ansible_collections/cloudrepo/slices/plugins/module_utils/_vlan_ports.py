@@ -184,8 +184,8 @@ def _wanted_tap(port: Mapping[str, Any], options: Options) -> State:
     state = _wanted_port(port, options)
     if port["vlan"] is None:
         state.update(bridge=None, external_ids={})
-    secured = port["vlan"] is not None and port["security"]
-    flows = _openflow.flows(_security(port["security"]), options.slice_id) if secured else []
+    security = _security(port["security"]) if port["security"] else None
+    flows = _openflow.flows(options.slice_id, security) if port["vlan"] is not None else []
     return dict(state, user=options.tap_user, sysctls=DEAF, flows=flows)
 
 

@@ -142,8 +142,9 @@ notes:
   - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
     C(cloudrepo-vm) and C(cloudrepo-interface).
   - On the device it is the alias, such as C(cloudrepo slice=web vm=db interface=eth1).
-  - The flows of O(ports[].security) have a C(cookie) of C(0xc10d5ec0) and the slice's ID, 32 bits each.
-    A frame that no flow of a port with security is about is switched by the bridge as before.
+  - The flows that drop tagged frames, and those of O(ports[].security), have a C(cookie) of C(0xc10d5ec0)
+    and the slice's ID, 32 bits each.
+    Any other frame is up to the bridge's own flows.
 seealso:
   - module: cloudrepo.slices.qemu_vm
   - module: cloudrepo.slices.dnsmasq_dhcp
@@ -211,7 +212,8 @@ diff:
           ipv4.arp_ignore: 8
           ipv4.rp_filter: 1
           ipv6.disable_ipv6: 1
-        flows: []
+        flows:
+          - cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop
 """
 
 from ansible.module_utils.basic import AnsibleModule

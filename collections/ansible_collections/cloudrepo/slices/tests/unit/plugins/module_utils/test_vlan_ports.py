@@ -109,7 +109,6 @@ def test_all_is_made_on_a_bare_host() -> None:
     ("found", "expected"),
     [
         (with_port(host(), "tap_1001_eth1", tag=9), {"tap_1001_eth1": ["vlan"]}),
-        (with_port(host(), "tap_1001_eth1", bridge="br-x"), {"tap_1001_eth1": ["bridge"]}),
         (with_port(host(), "gw_vlan100", external_ids={"cloudrepo-slice": "web"}), {"gw_vlan100": ["external_ids"]}),
         (with_port(host(), "tap_1001_eth0", error="no such device"), {"tap_1001_eth0": ["attached"]}),
         (with_device(host(), "root", "tap_1001_eth2", up=False), {"tap_1001_eth2": ["up"]}),
@@ -134,6 +133,13 @@ def test_ids_and_addresses_of_others_on_our_port_do_not_count_or_do() -> None:
     assert changes(with_port(host(), "tap_1001_eth0", external_ids=ids)) == {}
     twice = with_device(host(), "inside", "gw_vlan100", addresses=["192.168.100.1/24", "192.168.100.2/24"])
     assert changes(twice) == {"gw_vlan100": ("modify", ["addresses"])}
+
+
+def test_a_port_on_another_bridge_has_left_its_flows_behind() -> None:
+    assert changes(with_port(host(), "tap_1001_eth1", bridge="br-x")) == {
+        "flows of port 2": ("delete", []),
+        "tap_1001_eth1": ("modify", ["bridge", "flows"]),
+    }
 
 
 def test_a_lost_flow_is_seen_and_a_foreign_one_on_a_port_of_ours_too() -> None:

@@ -74,9 +74,11 @@ def test_another_vlan_is_one_live_command() -> None:
 def test_a_tap_is_connected_and_disconnected_without_touching_the_device() -> None:
     todo = plan(host(), ports=replaced(2, vlan=7))
     assert [command[:4] for command in todo.connect] == [["add-port", "br-int", "tap_1001_eth2", "tag=7"]]
-    assert todo == NOTHING._replace(connect=todo.connect)
+    tagged = "cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop"
+    assert todo == NOTHING._replace(connect=todo.connect, secure=['add in_port="tap_1001_eth2",' + tagged])
     assert plan(host(), ports=replaced(1, vlan=None)) == NOTHING._replace(
-        connect=[["--if-exists", "del-port", "tap_1001_eth1"]]
+        connect=[["--if-exists", "del-port", "tap_1001_eth1"]],
+        secure=["delete cookie=0xc10d5ec000000000/0xffffffff00000000,in_port=2"],
     )
 
 
@@ -150,7 +152,7 @@ def test_security_is_one_bundle_that_begins_with_what_goes() -> None:
     moved = plan(host(), ports=replaced(0, security={**SECURITY, "address": "10.60.7.11/24"})).secure
     assert moved[0] == drop and len(moved) == 13
     assert all(line.startswith('add in_port="tap_1001_eth0",cookie=0xc10d5ec0000003e8,') for line in moved[1:])
-    assert plan(host(), ports=replaced(0, security=None)) == NOTHING._replace(secure=[drop])
+    assert plan(host(), ports=replaced(0, security=None)) == NOTHING._replace(secure=[drop, moved[-1]])
     assert plan(host(), ports=[WEB[0]], present=False).secure == [drop]
     # A new port has a new number, whatever the flows of the old one were.
     assert plan(without(host(), "tap_1001_eth0", "root")).secure == moved_back()
