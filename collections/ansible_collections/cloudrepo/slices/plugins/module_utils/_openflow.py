@@ -24,7 +24,7 @@ _PASS, _DROP = "NORMAL", "drop"
 # Counters, and what ovs-ofctl has no need to be told.
 _STATISTICS = frozenset("duration table n_packets n_bytes idle_age hard_age".split())
 
-
+# Priority, match and action.
 Rule = Tuple[int, str, str]
 
 
