@@ -55,6 +55,16 @@ def ovs_ports(name: str) -> list[str]:
     return [f"OVS port {row[0]}" for row in json.loads(output("ovs-vsctl", *query))["data"]]
 
 
+def flows(slice_id: str) -> list[str]:
+    """Their cookies end in the slice's ID."""
+    cookie = f"cookie=0xc10d5ec0{int(slice_id):08x}/-1"
+    dumps = [
+        output("ovs-ofctl", "--no-stats", "dump-flows", bridge, cookie)
+        for bridge in output("ovs-vsctl", "list-br").split()
+    ]
+    return [f"flow {line.strip()}" for dump in dumps for line in dump.splitlines() if "actions=" in line]
+
+
 def namespaces(slice_id: str) -> list[str]:
     path = Path(f"/run/netns/slice-{slice_id}")
     return [f"namespace {path.name}"] if path.exists() else []
@@ -71,6 +81,7 @@ def leftovers(name: str, slice_id: str) -> list[str]:
         *processes(name),
         *interfaces(name),
         *ovs_ports(name),
+        *flows(slice_id),
         *namespaces(slice_id),
         *(f"file {path}" for path in paths(name) if Path(path).exists()),
         *firewall(name),

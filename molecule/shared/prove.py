@@ -34,6 +34,7 @@ class Guest:
     def __init__(self, vm: Record, key: str, namespace: str) -> None:
         self.vm = vm
         self.name: str = vm["name"]
+        self.internet: Record | None = next((i for i in vm["interfaces"] if i["vlan"] == INTERNET_VLAN), None)
         self.addresses: dict[str, str] = {i["name"]: i["address"] for i in vm["interfaces"] if i["address"]}
         links_first = sorted((i for i in vm["interfaces"] if i["address"]), key=lambda i: i["link"] is None)
         self.ssh = f"ip netns exec {namespace} ssh -F none -i {key} -l root".split()
@@ -46,7 +47,9 @@ class Guest:
             "UserKnownHostsFile=/dev/null",
         ):
             self.ssh += ["-o", option]
-        self.ssh.append(plain(links_first[0]["address"]))
+        # A VM without any address can't be asked.
+        self.answers = bool(links_first)
+        self.ssh += [plain(interface["address"]) for interface in links_first[:1]]
 
     def run(self, script: str) -> str:
         """Standard output of a script in the guest's shell."""
@@ -136,13 +139,56 @@ def link_checks(guest: Guest, link: Record, guests: dict[str, Guest]) -> list[Ch
     return checks
 
 
+def isolation_checks(guest: Guest, record: Record, guests: dict[str, Guest]) -> list[Check]:
+    """On the internet VLAN: no other guest, and nobody with a source address that is not the guest's."""
+    checks = []
+    own = guest.internet["name"]
+    for address in internet_neighbours(guest, guests):
+        ping = f"ping -c 1 -W 2 -I {own} {address}"
+        checks.append(Check("isolated", f"does not reach {address} on the internet VLAN", ping, False))
+    server, spoofed = plain(record["internet"]["server_address"]), spoofed_address(plain(guest.internet["address"]))
+    command = (
+        f"ping -c 1 -W 5 {server} && ip addr add {spoofed}/32 dev {own} && "
+        f"{{ ping -c 1 -W 2 -I {spoofed} {server}; heard=$?; ip addr del {spoofed}/32 dev {own}; [ $heard != 0 ]; }}"
+    )
+    checks.append(Check("spoofed", f"is not heard as {spoofed} by {server}", command))
+    return checks
+
+
+def spoofed_address(address: str) -> str:
+    """Another address of the subnet, another one for each guest: they lie at the same time."""
+    subnet, _, last = address.rpartition(".")
+    return f"{subnet}.{255 - int(last)}"
+
+
+def internet_neighbours(guest: Guest, guests: dict[str, Guest]) -> dict[str, str]:
+    """The MAC of every other guest on the internet VLAN, by its address."""
+    others = [other.internet for other in guests.values() if other.internet and other is not guest]
+    return {plain(interface["address"]): interface["mac"] for interface in others}
+
+
+def introduce(guest: Guest, guests: dict[str, Guest]) -> None:
+    """Tell a guest the MACs of the others, so that it is not for want of ARP that packets don't arrive."""
+    if guest.internet:
+        known = internet_neighbours(guest, guests).items()
+        guest.run("\n".join(["set -e", *(f"arp -i {guest.internet['name']} -s {a} {mac}" for a, mac in known)]))
+
+
+def forget(guest: Guest, guests: dict[str, Guest]) -> None:
+    """Undo what ``introduce`` did."""
+    if guest.internet:
+        known = internet_neighbours(guest, guests)
+        guest.run("\n".join(["set -e", *(f"arp -i {guest.internet['name']} -d {address}" for address in known)]))
+
+
 def checks_of(guest: Guest, record: Record, guests: dict[str, Guest], outside: str) -> list[Check]:
     checks: list[Check] = []
     for link in record["links"]:
         if any(end["vm"] == guest.name for end in link["endpoints"]):
             checks += link_checks(guest, link, guests)
-    if any(interface["vlan"] == INTERNET_VLAN for interface in guest.vm["interfaces"]):
+    if guest.internet:
         checks.append(Check("internet", f"reaches {outside} through NAT", f"ping -c 1 -W 5 {outside}"))
+        checks += isolation_checks(guest, record, guests)
     else:
         checks.append(Check("no_internet", f"does not reach {outside}", f"ping -c 1 -W 2 {outside}", False))
     return checks
@@ -161,21 +207,26 @@ def prove(record: Record, key: str, seconds: float, outside: str) -> Record:
     counts: Counter[str] = Counter(vms=len(guests), links=len(record["links"]))
     proofs: list[str] = []
     problems: list[str] = []
+    asked = {name: guest for name, guest in guests.items() if guest.answers}
+    if len(asked) < len(guests):
+        counts["without_address"] = len(guests) - len(asked)
 
     def examine(guest: Guest) -> None:
         try:
             guest.wait(deadline)
             problems.extend(inspect(guest))
+            introduce(guest, guests)
         except (OSError, subprocess.TimeoutExpired, ValueError) as error:
             problems.append(f"{guest.name}: {error}")
 
     with ThreadPoolExecutor(max_workers=16) as pool:
-        list(pool.map(examine, guests.values()))
+        list(pool.map(examine, asked.values()))
         if problems:
             return {"counts": counts, "proofs": proofs, "problems": problems}
-        plans = {name: checks_of(guest, record, guests, outside) for name, guest in guests.items()}
-        results = dict(zip(guests, pool.map(perform, guests.values(), plans.values()), strict=True))
-    for guest in guests.values():
+        plans = {name: checks_of(guest, record, guests, outside) for name, guest in asked.items()}
+        results = dict(zip(asked, pool.map(perform, asked.values(), plans.values()), strict=True))
+        list(pool.map(lambda guest: forget(guest, guests), asked.values()))
+    for guest in asked.values():
         counts["addresses"] += len(guest.addresses)
         counts["default_routes"] += sum(interface["default_route"] for interface in guest.vm["interfaces"])
         proofs += [f"{guest.name} has {address} on {name}" for name, address in guest.addresses.items()]

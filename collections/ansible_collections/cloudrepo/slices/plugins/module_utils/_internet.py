@@ -10,7 +10,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, collapse_addresse
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _nft, _ovs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac, parse_network
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import (
+    parse_address,
+    parse_mac,
+    parse_network,
+    router_mac,
+)
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._nft import Chain, Rule
@@ -72,7 +77,7 @@ class Options(NamedTuple):
     @property
     def gateway_mac(self) -> str:
         """The gateway's MAC address: guests that know it need not notice that the port was made anew."""
-        return ":".join("%02x" % byte for byte in b"\x02\x00" + self.gateway.ip.packed)
+        return router_mac(self.gateway.ip)
 
     @property
     def gateway(self) -> IPv4Interface:

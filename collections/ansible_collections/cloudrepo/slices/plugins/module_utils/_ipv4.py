@@ -25,6 +25,11 @@ def parse_mac(value: str) -> str:
     return mac
 
 
+def router_mac(address: IPv4Address) -> str:
+    """The MAC address of the internet VLAN's gateway: made from its address, so that who knows one knows the other."""
+    return ":".join("%02x" % byte for byte in b"\x02\x00" + address.packed)
+
+
 def parse_network(value: str) -> IPv4Network:
     """The network that ``value`` names by its address and prefix length.
 

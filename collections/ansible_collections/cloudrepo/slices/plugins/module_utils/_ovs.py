@@ -16,6 +16,8 @@ Row = Dict[str, Any]
 
 TIMEOUT = 60
 _SIGALRM = 14
+# What Open vSwitch writes where it could not attach a port.
+_NO_NUMBER = -1
 
 
 class Bridge(NamedTuple):
@@ -26,7 +28,17 @@ class Bridge(NamedTuple):
 
 
 class Port(NamedTuple):
-    """A port and its interface; ``error`` says why ovs-vswitchd could not attach it, if it could not."""
+    """A port and its interface.
+
+    Attributes:
+        name: its name.
+        bridge: the bridge that it is on.
+        tag: its VLAN.
+        external_ids: what is written on it.
+        internal: whether ovs-vswitchd makes its device.
+        error: why ovs-vswitchd could not attach it, if it could not.
+        number: by which number flows know it, if it is attached.
+    """
 
     name: str
     bridge: str
@@ -34,6 +46,7 @@ class Port(NamedTuple):
     external_ids: Mapping[str, str]
     internal: bool
     error: str
+    number: Optional[int] = None
 
 
 class Database(NamedTuple):
@@ -46,7 +59,7 @@ class Database(NamedTuple):
 _SCAN = (
     ("Bridge", "name,datapath_id,ports"),
     ("Port", "_uuid,name,tag,external_ids,interfaces"),
-    ("Interface", "_uuid,type,error"),
+    ("Interface", "_uuid,type,error,ofport"),
 )
 
 
@@ -127,6 +140,7 @@ def _port(row: Row, bridge: str, interface: Row) -> Port:
         external_ids=row["external_ids"],
         internal=interface["type"] == "internal",
         error=_optional(interface["error"]) or "",
+        number=None if interface["ofport"] == _NO_NUMBER else _optional(interface["ofport"]),
     )
 
 

@@ -10,7 +10,7 @@ import os
 import pwd
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs, _sysctl
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs, _sysctl
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
@@ -19,13 +19,15 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps impor
 
 
 def scan(options: Options) -> Host:
-    """What there is on this host, read in one process for Open vSwitch and one for each network namespace.
+    """What there is on this host, read in one process each for the database, the flows and each network namespace.
 
     Raises:
         ValueError: Open vSwitch does not answer.
     """
     try:
         ovs = _ovs.parse_scan(run(_ovs.scan()))
+        bridge = ovs.bridges.get(options.bridge)
+        flows = _openflow.parse_dump(run(_openflow.dump(bridge.name))) if bridge and bridge.ready else []
     except CommandError as error:
         raise ValueError("%s: run the playbook prepare_hosts" % _ovs.explain(error)) from error
     root = _network(None)
@@ -36,7 +38,7 @@ def scan(options: Options) -> Host:
         with _sysctl.network_namespace(options.namespace):
             # The one outside, where there are two, is what counts.
             sysctls.update(_settings(names & set(inside.devices) - set(sysctls)))
-    return Host(ovs, root, inside, sysctls)
+    return Host(ovs, root, inside, sysctls, flows)
 
 
 def is_user(name: str) -> bool:
@@ -55,7 +57,7 @@ def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
         ValueError: processes are still in the namespace that is to be deleted, and nothing was done; or Open vSwitch
             refused the transaction, and nothing of it was done.
         ItemError: a port could not be changed.
-        CommandError: a namespace could not be created or deleted.
+        CommandError: a namespace could not be created or deleted, or the flows not changed, and none of them was.
     """
     plan, namespace = steps(todo, options, host), options.namespace
     if plan.delete_namespace:
@@ -66,6 +68,8 @@ def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
     _transaction(plan.detach)
     _batch(None, plan.prepare, options)
     _transaction(plan.connect)
+    if plan.secure:
+        run(_openflow.change(options.bridge), stdin="".join(line + "\n" for line in plan.secure))
     _batch(None, plan.place, options)
     _write_settings(plan, options)
     _batch(namespace, plan.settle, options)

@@ -10,7 +10,8 @@ import re
 from ipaddress import IPv4Interface, ip_address
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
@@ -18,6 +19,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 TAP = "tap"
 INTERNAL = "internal"
 NAMESPACE = "namespace"
+FLOWS = "flows"
 
 # The host itself must not talk to guests: where no VLAN or the userspace datapath is used, its network stack sees
 # what they send. Without IPv6, without answers to ARP, and with no route back, it drops all of it.
@@ -47,12 +49,13 @@ class Options(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One scan of a host; ``inside`` is None if the namespace does not exist."""
+    """One scan of a host; ``inside`` is None if the namespace does not exist, ``flows`` are ours on the bridge."""
 
     ovs: _ovs.Database
     root: _iproute.Network
     inside: Optional[_iproute.Network]
     sysctls: Mapping[str, Mapping[str, int]]
+    flows: Sequence[_openflow.Flow] = ()
 
 
 # --- the options --------------------------------------------------------------------------------------------------
@@ -67,8 +70,8 @@ def validate(options: Options) -> None:
     """
     if not is_name(options.slice):
         raise ValueError("slice %r: a name is %s" % (options.slice, NAME_RULE))
-    if options.slice_id < 1:
-        raise ValueError("slice_id %d: IDs are positive" % options.slice_id)
+    if not 1 <= options.slice_id <= _openflow.MAX_SLICE_ID:
+        raise ValueError("slice_id %d is not between 1 and %d" % (options.slice_id, _openflow.MAX_SLICE_ID))
     if not is_interface_name(options.bridge):
         raise ValueError("bridge %r is not the name of a bridge" % options.bridge)
     if not _USER.fullmatch(options.tap_user):
@@ -114,9 +117,13 @@ def _validate_tap(port: Mapping[str, Any]) -> None:
     for field in ("address", "gateway", "forwarding"):
         if port[field]:
             raise ValueError("a TAP has no %s" % field)
+    if port["security"]:
+        _security(port["security"])
 
 
 def _validate_internal(port: Mapping[str, Any], namespace: Optional[str]) -> None:
+    if port["security"]:
+        raise ValueError("an internal port has no security")
     if port["vlan"] is None:
         raise ValueError("an internal port needs a VLAN")
     address = _interface(port["address"]) if port["address"] is not None else None
@@ -140,6 +147,16 @@ def _interface(value: str) -> IPv4Interface:
     if network.prefixlen < 31 and interface.ip in (network.network_address, network.broadcast_address):
         raise ValueError("%s is no address for a host" % value)
     return interface
+
+
+def _security(fields: Mapping[str, Any]) -> _openflow.Security:
+    address = _interface(fields["address"])
+    return _openflow.Security(
+        mac=parse_mac(fields["mac"]),
+        address=address,
+        peers=[str(parse_address(peer, address.network)) for peer in fields["peers"]],
+        router_mac=parse_mac(fields["router_mac"]) if fields["router_mac"] is not None else None,
+    )
 
 
 # --- what is wanted -----------------------------------------------------------------------------------------------
@@ -167,7 +184,9 @@ def _wanted_tap(port: Mapping[str, Any], options: Options) -> State:
     state = _wanted_port(port, options)
     if port["vlan"] is None:
         state.update(bridge=None, external_ids={})
-    return dict(state, user=options.tap_user, sysctls=DEAF)
+    security = _security(port["security"]) if port["security"] else None
+    flows = _openflow.flows(options.slice_id, security) if port["vlan"] is not None else []
+    return dict(state, user=options.tap_user, sysctls=DEAF, flows=flows)
 
 
 def _wanted_internal(port: Mapping[str, Any], options: Options) -> State:
@@ -216,7 +235,7 @@ def observed(options: Options, host: Host) -> Dict[str, State]:
     types = {port["name"]: port["type"] for port in options.ports}
     for name in sorted(owned(options, host.ovs, host.root, host.inside)):
         kind = device_type(name, types.get(name), host)
-        states[name] = _observed_tap(name, host) if kind == TAP else _observed_internal(name, options, host)
+        states[name] = _observed_tap(name, options, host) if kind == TAP else _observed_internal(name, options, host)
     return states
 
 
@@ -228,7 +247,7 @@ def device_type(name: str, expected: Optional[str], host: Host) -> str:
     return expected or (TAP if name in host.root.devices else INTERNAL)
 
 
-def _observed_tap(name: str, host: Host) -> State:
+def _observed_tap(name: str, options: Options, host: Host) -> State:
     port, device = host.ovs.ports.get(name), host.root.devices.get(name)
     state = _observed_port(port, device)
     # A device that lost its stamp may be another one, made by hand after ours was deleted: the port does not know it.
@@ -239,7 +258,25 @@ def _observed_tap(name: str, host: Host) -> State:
         attached=attached,
         user=device.user if device else None,
         sysctls=_settings(name, TAP, host) if device else {},
+        flows=sorted(flow.text for flow in host.flows if flow.port == flow_port(name, options, host)),
     )
+
+
+def flow_port(name: str, options: Options, host: Host) -> Optional[int]:
+    """The number by which flows know a port, if it is on the bridge and attached."""
+    port = host.ovs.ports.get(name)
+    return port.number if port and port.bridge == options.bridge else None
+
+
+def _stale_flows(have: Mapping[str, State], options: Options, host: Host) -> Dict[str, State]:
+    """The slice's flows on ports that are gone, whose numbers others may get."""
+    known = {flow_port(name, options, host) for name, state in have.items() if state["type"] == TAP}
+    states: Dict[str, State] = {}
+    for flow in host.flows:
+        if flow.slice_id == options.slice_id and flow.port not in known:
+            state = states.setdefault("flows of port %d" % flow.port, {"type": FLOWS, "port": flow.port, "flows": []})
+            state["flows"].append(flow.text)
+    return states
 
 
 def _observed_internal(name: str, options: Options, host: Host) -> State:
@@ -351,6 +388,10 @@ def actions(options: Options, host: Host) -> List[Action]:
         ValueError: the namespace would be deleted with something of somebody else's in it.
     """
     have = observed(options, host)
+    return reconcile({}, _stale_flows(have, options, host), purge=True) + _port_actions(have, options, host)
+
+
+def _port_actions(have: Dict[str, State], options: Options, host: Host) -> List[Action]:
     if options.present:
         key = namespace_key(options.namespace or "")
         want = wanted(options)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import CREATE, DELETE, Action, State
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import (
+    FLOWS,
     INTERNAL,
     NAMESPACE,
     TAP,
@@ -18,6 +19,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports impor
     Options,
     alias_owner,
     device_owner,
+    flow_port,
 )
 
 # An internal port's device as ovs-vswitchd makes it.
@@ -50,6 +52,7 @@ class Steps(NamedTuple):
         detach: Open vSwitch commands that drop ports whose device is lost: only what is a new port gets a new device.
         prepare: lines for the host that make TAPs ready, and delete dead devices.
         connect: the Open vSwitch commands of the one transaction.
+        secure: lines for ovs-ofctl, deletions first: numbers of ports that are gone may be those of new ones.
         place: lines for the host that move internal ports into the namespace, and delete disconnected TAPs.
         sysctls: settings to write.
         settle: lines for where the internal ports are: addresses, up, routes.
@@ -61,6 +64,7 @@ class Steps(NamedTuple):
     detach: List[_ovs.Command]
     prepare: List[Line]
     connect: List[_ovs.Command]
+    secure: List[str]
     place: List[Line]
     sysctls: List[Sysctls]
     settle: List[Line]
@@ -70,8 +74,11 @@ class Steps(NamedTuple):
 def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
     """How the actions are done, with as few processes as there can be."""
     of_namespace = {action.kind for action in todo if _type(action) == NAMESPACE}
-    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], DELETE in of_namespace)
+    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], [], DELETE in of_namespace)
     for action in todo:
+        if _type(action) == FLOWS:
+            result.secure.insert(0, _openflow.delete((action.before or {})["port"]))
+            continue
         if _type(action) == NAMESPACE:
             if action.after:
                 result.settle.append(Line(_iproute.set_up("lo"), action.name))
@@ -81,6 +88,7 @@ def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
         _connection_steps(action, result)
         if _type(action) == TAP:
             _tap_steps(action, options, result)
+            _security_steps(action, options, host, result)
         else:
             _internal_steps(action, host, result)
     return result
@@ -139,6 +147,15 @@ def _tap_steps(action: Action, options: Options, result: Steps) -> None:
     result.prepare.extend(Line(text, name) for text in lines)
     if before.get("sysctls") != after["sysctls"]:
         result.sysctls.append(Sysctls(name, None, after["sysctls"]))
+
+
+def _security_steps(action: Action, options: Options, host: Host, result: Steps) -> None:
+    before, after = (action.before or {}).get("flows", []), (action.after or {}).get("flows", [])
+    if before == after and not _reattached(action):
+        return
+    if before:
+        result.secure.insert(0, _openflow.delete(flow_port(action.name, options, host) or 0))
+    result.secure.extend(_openflow.add(action.name, text) for text in after)
 
 
 def _internal_steps(action: Action, host: Host, result: Steps) -> None:

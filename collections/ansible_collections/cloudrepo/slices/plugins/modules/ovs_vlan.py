@@ -13,11 +13,11 @@ author: cloudrepo contributors (@cloudrepo)
 description:
   - Makes TAPs for VMs, and internal ports with addresses in the slice's network namespace, and connects them to
     an Open vSwitch bridge. Each port carries one VLAN untagged. Tagged frames from a guest do not pass.
-  - A host's whole share is one call. It costs one C(ovs-vsctl) transaction and a few C(ip -batch),
-    whatever the number of ports.
+  - A host's whole share is one call. It costs one C(ovs-vsctl) transaction, a few C(ip -batch) and one C(ovs-ofctl)
+    bundle, whatever the number of ports.
   - Only differences are applied. A change of a TAP's VLAN is live. A TAP that is there is never deleted and made again.
   - What is half gone is repaired, such as after a reboot, a restart of Open vSwitch with the userspace datapath,
-    or when somebody deleted a device or the namespace by hand.
+    or when somebody deleted a device, a flow or the namespace by hand.
   - Every port carries the slice's stamp. A port or device of the same name without it, or with that of another slice,
     is an error.
 requirements:
@@ -111,10 +111,40 @@ options:
         description: Whether the host routes what comes in through this internal port.
         type: bool
         default: false
+      security:
+        description:
+          - What a TAP accepts from its guest. Anything else is dropped, such as frames of another source, IPv6,
+            answers of a DHCP server, and whatever is for others in the guest's subnet.
+          - Without it a TAP accepts any frame that is not tagged. It has no effect without O(ports[].vlan).
+        type: dict
+        suboptions:
+          mac:
+            description: The guest's MAC address. Every frame, ARP message and IPv4 packet comes from it.
+            type: str
+            required: true
+          address:
+            description:
+              - The guest's only IPv4 address, with the prefix length of its subnet.
+              - It may ask for it by DHCP, and whether it is free.
+            type: str
+            required: true
+          peers:
+            description: The addresses in the subnet with which the guest may talk, such as its router and DNS server.
+            type: list
+            elements: str
+            default: []
+          router_mac:
+            description:
+              - MAC address of the router, to which the guest may send what is not for its subnet.
+              - Without it, it reaches its O(ports[].security.peers) and nothing else.
+            type: str
 notes:
   - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
     C(cloudrepo-vm) and C(cloudrepo-interface).
   - On the device it is the alias, such as C(cloudrepo slice=web vm=db interface=eth1).
+  - The flows that drop tagged frames, and those of O(ports[].security), have a C(cookie) of C(0xc10d5ec0)
+    and the slice's ID, 32 bits each.
+    Any other frame is up to the bridge's own flows.
 seealso:
   - module: cloudrepo.slices.qemu_vm
   - module: cloudrepo.slices.dnsmasq_dhcp
@@ -127,7 +157,15 @@ EXAMPLES = r"""
     slice_id: 1000
     purge: true
     ports:
-      - {name: tap_1001_eth0, vlan: 400, vm: web, interface: eth0}
+      - name: tap_1001_eth0
+        vlan: 400
+        vm: web
+        interface: eth0
+        security:
+          mac: "52:54:00:03:e9:00"
+          address: 10.60.7.10/24
+          peers: [10.60.7.1, 10.60.7.254]
+          router_mac: "02:00:0a:3c:07:01"
       - {name: tap_1001_eth1, vlan: 100, vm: web, interface: eth1}
       - {name: tap_1001_eth2, vm: web, interface: eth2}
 
@@ -174,6 +212,8 @@ diff:
           ipv4.arp_ignore: 8
           ipv4.rp_filter: 1
           ipv6.disable_ipv6: 1
+        flows:
+          - cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -183,6 +223,12 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import Options, actions, check_host, validate
 
+SECURITY_SPEC = {
+    "mac": {"type": "str", "required": True},
+    "address": {"type": "str", "required": True},
+    "peers": {"type": "list", "elements": "str", "default": []},
+    "router_mac": {"type": "str"},
+}
 PORT_SPEC = {
     "name": {"type": "str", "required": True},
     "type": {"type": "str", "choices": ["tap", "internal"], "default": "tap"},
@@ -192,6 +238,7 @@ PORT_SPEC = {
     "address": {"type": "str"},
     "gateway": {"type": "str"},
     "forwarding": {"type": "bool", "default": False},
+    "security": {"type": "dict", "options": SECURITY_SPEC},
 }
 
 

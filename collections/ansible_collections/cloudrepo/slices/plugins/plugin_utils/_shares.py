@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address
 from typing import Any
 
+from ..module_utils._ipv4 import router_mac
 from . import _addressing as rules
 from ._netaddr import IPAddress, IPNetwork
 from ._settings import Cluster, Settings
@@ -30,7 +32,7 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
             share["retired"].append({"name": vm["name"]})
         else:
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
-            share["ports"] += _tap_ports(vm)
+            share["ports"] += _tap_ports(vm, record, settings)
             share["vms"].append(_machine(vm))
     node = shares[cluster.network_node.name]
     node["ports"] += _internal_ports(record, settings)
@@ -42,7 +44,7 @@ def _empty() -> Record:
     return {"retired": [], "overlays": [], "ports": [], "vms": [], "network": None}
 
 
-def _tap_ports(vm: Mapping[str, Any]) -> Iterable[Record]:
+def _tap_ports(vm: Mapping[str, Any], record: Mapping[str, Any], settings: Settings) -> Iterable[Record]:
     return [
         {
             "name": interface["tap"],
@@ -50,9 +52,23 @@ def _tap_ports(vm: Mapping[str, Any]) -> Iterable[Record]:
             "vlan": interface["vlan"],
             "vm": vm["name"],
             "interface": interface["name"],
+            "security": _security(interface, record, settings),
         }
         for interface in vm["interfaces"]
     ]
+
+
+def _security(interface: Mapping[str, Any], record: Mapping[str, Any], settings: Settings) -> Record | None:
+    """On the VLAN that is shared with others, what a guest may send; on a link of its own, anything."""
+    if interface["vlan"] is None or interface["link"] is not None:
+        return None
+    gateway = _internet_gateway(settings)
+    return {
+        "mac": interface["mac"],
+        "address": interface["address"],
+        "peers": [gateway, _bare(record["internet"]["server_address"])],
+        "router_mac": router_mac(IPv4Address(gateway)),
+    }
 
 
 def _machine(vm: Mapping[str, Any]) -> Record:
@@ -173,7 +189,10 @@ def _internet(record: Mapping[str, Any], guests: list[Record], cluster: Cluster)
 
 
 def _addresses(vm: Mapping[str, Any]) -> list[str]:
-    return [_bare(interface["address"]) for interface in vm["interfaces"] if interface["address"]]
+    """Where the others find a VM: on its links, for on the internet VLAN nobody reaches it."""
+    addressed = [interface for interface in vm["interfaces"] if interface["address"]]
+    on_links = [interface for interface in addressed if interface["link"] is not None]
+    return [_bare(interface["address"]) for interface in on_links or addressed]
 
 
 def _internet_gateway(settings: Settings) -> str:

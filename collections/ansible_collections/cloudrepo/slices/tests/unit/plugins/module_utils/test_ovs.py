@@ -27,6 +27,7 @@ def test_recorded_tables_become_bridges_and_ports() -> None:
         },
         internal=False,
         error="",
+        number=2,
     )
     assert found.ports["gw_vlan100"].internal
     # A bridge with a single port is written without a set.

@@ -16,7 +16,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports impor
     wanted,
 )
 
-from .vlan_hosts import WEB, bare_host, host, options, port, with_device, with_port, without
+from .vlan_hosts import SECURITY, WEB, bare_host, host, options, port, with_device, with_port, without
 
 
 def changes(found: Any, **fields: Any) -> dict[str, tuple[str, list[str]]]:
@@ -42,6 +42,11 @@ GATEWAY = {"type": "internal", "vlan": 5, "address": "10.0.0.1/24"}
         (port("x", address="10.0.0.1/24"), "a TAP has no address"),
         (port("x", forwarding=True), "a TAP has no forwarding"),
         (port("x", type="internal"), "an internal port needs a VLAN"),
+        (port("x", **GATEWAY, security=SECURITY), "an internal port has no security"),
+        (port("x", vlan=5, security={**SECURITY, "mac": "52:54"}), "'52:54' is not a MAC address"),
+        (port("x", vlan=5, security={**SECURITY, "router_mac": "02"}), "'02' is not a MAC address"),
+        (port("x", vlan=5, security={**SECURITY, "address": "10.60.7.10"}), "is not an address with its prefix"),
+        (port("x", vlan=5, security={**SECURITY, "peers": ["10.60.8.1"]}), "10.60.8.1 is not in 10.60.7.0/24"),
         (port("x", **{**GATEWAY, "address": "10.0.0.1"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "fd00::1/64"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "10.0.0.0/24"}), "10.0.0.0/24 is no address for a host"),
@@ -104,7 +109,6 @@ def test_all_is_made_on_a_bare_host() -> None:
     ("found", "expected"),
     [
         (with_port(host(), "tap_1001_eth1", tag=9), {"tap_1001_eth1": ["vlan"]}),
-        (with_port(host(), "tap_1001_eth1", bridge="br-x"), {"tap_1001_eth1": ["bridge"]}),
         (with_port(host(), "gw_vlan100", external_ids={"cloudrepo-slice": "web"}), {"gw_vlan100": ["external_ids"]}),
         (with_port(host(), "tap_1001_eth0", error="no such device"), {"tap_1001_eth0": ["attached"]}),
         (with_device(host(), "root", "tap_1001_eth2", up=False), {"tap_1001_eth2": ["up"]}),
@@ -129,6 +133,25 @@ def test_ids_and_addresses_of_others_on_our_port_do_not_count_or_do() -> None:
     assert changes(with_port(host(), "tap_1001_eth0", external_ids=ids)) == {}
     twice = with_device(host(), "inside", "gw_vlan100", addresses=["192.168.100.1/24", "192.168.100.2/24"])
     assert changes(twice) == {"gw_vlan100": ("modify", ["addresses"])}
+
+
+def test_a_port_on_another_bridge_has_left_its_flows_behind() -> None:
+    assert changes(with_port(host(), "tap_1001_eth1", bridge="br-x")) == {
+        "flows of port 2": ("delete", []),
+        "tap_1001_eth1": ("modify", ["bridge", "flows"]),
+    }
+
+
+def test_a_lost_flow_is_seen_and_a_foreign_one_on_a_port_of_ours_too() -> None:
+    fewer = host()._replace(flows=host().flows[1:])
+    assert changes(fewer) == {"tap_1001_eth0": ("modify", ["flows"])}
+    others = host()._replace(flows=[*host().flows, host().flows[0]._replace(port=2, slice_id=1001)])
+    assert changes(others) == {"tap_1001_eth1": ("modify", ["flows"])}
+
+
+def test_security_waits_for_a_vlan() -> None:
+    state = wanted(options(port("x", security=SECURITY)))["x"]
+    assert state["bridge"] is None and state["flows"] == []
 
 
 def test_a_lost_device_is_seen_by_its_port() -> None:

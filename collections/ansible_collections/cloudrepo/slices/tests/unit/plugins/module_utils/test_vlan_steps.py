@@ -11,7 +11,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import DEAF, actions
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps import Line, Steps, Sysctls, steps
 
-from .vlan_hosts import WEB, bare_host, host, options, recorded, with_device, with_port, without
+from .vlan_hosts import SECURITY, WEB, bare_host, host, options, recorded, with_device, with_port, without
 
 
 def plan(found: Any, **fields: Any) -> Steps:
@@ -29,7 +29,7 @@ def replaced(index: int, **fields: Any) -> list[dict[str, Any]]:
     return [{**port, **fields} if number == index else port for number, port in enumerate(WEB)]
 
 
-NOTHING = Steps(False, [], [], [], [], [], [], [], False)
+NOTHING = Steps(False, [], [], [], [], [], [], [], [], False)
 
 
 def test_nothing_to_do_costs_nothing() -> None:
@@ -74,9 +74,11 @@ def test_another_vlan_is_one_live_command() -> None:
 def test_a_tap_is_connected_and_disconnected_without_touching_the_device() -> None:
     todo = plan(host(), ports=replaced(2, vlan=7))
     assert [command[:4] for command in todo.connect] == [["add-port", "br-int", "tap_1001_eth2", "tag=7"]]
-    assert todo == NOTHING._replace(connect=todo.connect)
+    tagged = "cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop"
+    assert todo == NOTHING._replace(connect=todo.connect, secure=['add in_port="tap_1001_eth2",' + tagged])
     assert plan(host(), ports=replaced(1, vlan=None)) == NOTHING._replace(
-        connect=[["--if-exists", "del-port", "tap_1001_eth1"]]
+        connect=[["--if-exists", "del-port", "tap_1001_eth1"]],
+        secure=["delete cookie=0xc10d5ec000000000/0xffffffff00000000,in_port=2"],
     )
 
 
@@ -145,9 +147,35 @@ def test_a_tap_is_deleted_after_its_port() -> None:
     assert texts(todo.place) == ["link delete dev tap_1001_eth0"]
 
 
+def test_security_is_one_bundle_that_begins_with_what_goes() -> None:
+    drop = "delete cookie=0xc10d5ec000000000/0xffffffff00000000,in_port=1"
+    moved = plan(host(), ports=replaced(0, security={**SECURITY, "address": "10.60.7.11/24"})).secure
+    assert moved[0] == drop and len(moved) == 13
+    assert all(line.startswith('add in_port="tap_1001_eth0",cookie=0xc10d5ec0000003e8,') for line in moved[1:])
+    assert plan(host(), ports=replaced(0, security=None)) == NOTHING._replace(secure=[drop, moved[-1]])
+    assert plan(host(), ports=[WEB[0]], present=False).secure == [drop]
+    # A new port has a new number, whatever the flows of the old one were.
+    assert plan(without(host(), "tap_1001_eth0", "root")).secure == moved_back()
+    assert plan(bare_host(), ports=WEB[:1]).secure == moved_back()[1:]
+
+
+def moved_back() -> list[str]:
+    return plan(host()._replace(flows=host().flows[1:])).secure
+
+
+def test_flows_of_a_port_that_is_gone_go() -> None:
+    found = without(host(), "tap_1001_eth0", "ovs", "root")
+    assert plan(found, ports=WEB[1:]) == NOTHING._replace(
+        secure=["delete cookie=0xc10d5ec000000000/0xffffffff00000000,in_port=1"]
+    )
+    others = [flow._replace(slice_id=1001) for flow in found.flows]
+    assert plan(found._replace(flows=others), ports=WEB[1:]) == NOTHING
+
+
 def test_a_device_without_our_stamp_is_never_deleted() -> None:
     found = with_device(host(), "root", "tap_1001_eth0", alias="")
     todo = plan(found, ports=[WEB[0]], present=False)
-    assert todo == NOTHING._replace(connect=[["--if-exists", "del-port", "tap_1001_eth0"]])
+    assert todo.connect == [["--if-exists", "del-port", "tap_1001_eth0"]]
+    assert todo.place == []
     somebodys = with_device(with_device(host(), "root", "gw_vlan100"), "inside", "gw_vlan100", alias="")
     assert plan(somebodys).leftovers == []

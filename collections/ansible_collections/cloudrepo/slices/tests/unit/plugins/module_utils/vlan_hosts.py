@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import DEAF, Host, Options
 
 FIXTURES = Path(__file__).parent / "fixtures" / "ovs_vlan"
@@ -22,7 +22,7 @@ def recorded(name: str) -> str:
 
 def port(name: str, **fields: Any) -> dict[str, Any]:
     defaults = {"type": "tap", "address": None, "gateway": None, "forwarding": False}
-    return dict.fromkeys(("vlan", "vm", "interface")) | defaults | {"name": name} | fields
+    return dict.fromkeys(("vlan", "vm", "interface", "security")) | defaults | {"name": name} | fields
 
 
 def options(*ports: dict[str, Any], **fields: Any) -> Options:
@@ -40,6 +40,14 @@ def options(*ports: dict[str, Any], **fields: Any) -> Options:
     return Options(**{**defaults, **fields})
 
 
+SECURITY = {
+    "mac": "52:54:00:03:e9:00",
+    "address": "10.60.7.10/24",
+    "peers": ["10.60.7.1", "10.60.7.254"],
+    "router_mac": "02:00:0a:3c:07:01",
+}
+
+
 def host() -> Host:
     """The host as it was recorded; its settings are those that the module had made."""
     return Host(
@@ -51,6 +59,7 @@ def host() -> Host:
             "gw_vlan100": {"ipv4.forwarding": 1, "ipv6.disable_ipv6": 1},
             "inet_1000": {"ipv4.forwarding": 0, "ipv6.disable_ipv6": 1},
         },
+        flows=_openflow.parse_dump(recorded("ovs-ofctl")),
     )
 
 
@@ -90,7 +99,7 @@ def with_port(found: Host, name: str, **fields: Any) -> Host:
 
 
 WEB = (
-    port("tap_1001_eth0", vlan=400, vm="web", interface="eth0"),
+    port("tap_1001_eth0", vlan=400, vm="web", interface="eth0", security=SECURITY),
     port("tap_1001_eth1", vlan=100, vm="web", interface="eth1"),
     port("tap_1001_eth2", vm="web", interface="eth2"),
     port("gw_vlan100", type="internal", vlan=100, address="192.168.100.1/24", forwarding=True),

@@ -185,6 +185,21 @@ def test_own_subnet() -> None:
     assert [i["address"] for i in vm(planned, "web")["interfaces"]] == ["10.60.7.10/24", "10.9.0.2/29"]
 
 
+def test_only_ports_on_the_internet_vlan_are_secured_and_names_lead_to_links() -> None:
+    hosts = make_plan(WEB)["hosts"]
+    security = {port["name"]: port.get("security") for share in hosts.values() for port in share["ports"]}
+    assert {name: fields for name, fields in security.items() if fields} == {
+        "tap_1001_eth0": {
+            "mac": "52:54:00:03:e9:00",
+            "address": "10.60.7.10/24",
+            "peers": ["10.60.7.1", "10.60.7.254"],
+            "router_mac": "02:00:0a:3c:07:01",
+        }
+    }
+    names = {name["name"]: name["addresses"] for name in hosts["network1"]["network"]["names"]}
+    assert names["web"] == ["192.168.100.10"]
+
+
 def test_network_node_that_is_a_worker_gets_one_share() -> None:
     node = Worker("worker1", "10.0.10.1", room=Room(64, 65536, 10**6))
     share = make_plan(WEB, network_node=node)["hosts"]["worker1"]
