@@ -139,14 +139,14 @@ def link_checks(guest: Guest, link: Record, guests: dict[str, Guest]) -> list[Ch
     return checks
 
 
-def isolation_checks(guest: Guest, record: Record, guests: dict[str, Guest]) -> list[Check]:
+def isolation_checks(guest: Guest, internet: Record, record: Record, guests: dict[str, Guest]) -> list[Check]:
     """On the internet VLAN: no other guest, and nobody with a source address that is not the guest's."""
     checks = []
-    own = guest.internet["name"]
+    own = internet["name"]
     for address in internet_neighbours(guest, guests):
         ping = f"ping -c 1 -W 2 -I {own} {address}"
         checks.append(Check("isolated", f"does not reach {address} on the internet VLAN", ping, False))
-    server, spoofed = plain(record["internet"]["server_address"]), spoofed_address(plain(guest.internet["address"]))
+    server, spoofed = plain(record["internet"]["server_address"]), spoofed_address(plain(internet["address"]))
     command = (
         f"ping -c 1 -W 5 {server} && ip addr add {spoofed}/32 dev {own} && "
         f"{{ ping -c 1 -W 2 -I {spoofed} {server}; heard=$?; ip addr del {spoofed}/32 dev {own}; [ $heard != 0 ]; }}"
@@ -188,7 +188,7 @@ def checks_of(guest: Guest, record: Record, guests: dict[str, Guest], outside: s
             checks += link_checks(guest, link, guests)
     if guest.internet:
         checks.append(Check("internet", f"reaches {outside} through NAT", f"ping -c 1 -W 5 {outside}"))
-        checks += isolation_checks(guest, record, guests)
+        checks += isolation_checks(guest, guest.internet, record, guests)
     else:
         checks.append(Check("no_internet", f"does not reach {outside}", f"ping -c 1 -W 2 {outside}", False))
     return checks
