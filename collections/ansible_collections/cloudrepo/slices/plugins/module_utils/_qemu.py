@@ -271,7 +271,7 @@ def plan(
             continue
         changes = restart_changes(before, config)
         if changes:
-            pending.append("vm %s: %s needs a restart (allow_restart: true)" % (name, ", ".join(changes)))
+            pending.append("vm %s: %s needs a restart (slices_allow_restart=true)" % (name, ", ".join(changes)))
             goal[name] = {**before, "status": RUNNING, **_reconnected(before, config)}
     return reconcile(goal, have, purge), pending
 

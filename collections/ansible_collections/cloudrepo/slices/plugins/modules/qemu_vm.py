@@ -201,7 +201,7 @@ pending:
   returned: success, and if some VMs failed
   type: list
   elements: str
-  sample: ["vm web: cores 1 -> 2 needs a restart (allow_restart: true)"]
+  sample: ["vm web: cores 1 -> 2 needs a restart (slices_allow_restart=true)"]
 """
 
 import os

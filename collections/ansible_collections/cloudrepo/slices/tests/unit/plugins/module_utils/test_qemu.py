@@ -148,7 +148,7 @@ def test_links_change_at_once_and_the_rest_waits_for_a_restart() -> None:
     assert planned({"db": running()}, interfaces=down) == ([(MODIFY, "db", ["interfaces"])], [])
     assert _qemu.restart_changes(running(), config(interfaces=down)) == []
 
-    waits = ["vm db: cores 1 -> 2 needs a restart (allow_restart: true)"]
+    waits = ["vm db: cores 1 -> 2 needs a restart (slices_allow_restart=true)"]
     assert planned({"db": running()}, cores=2) == ([], waits)
     assert planned({"db": running()}, cores=2, interfaces=down) == ([(MODIFY, "db", ["interfaces"])], waits)
     assert planned({"db": running()}, cores=2, restart=True) == ([(MODIFY, "db", ["cores"])], [])
@@ -165,13 +165,13 @@ def test_links_change_at_once_and_the_rest_waits_for_a_restart() -> None:
     ],
 )
 def test_other_changes_of_interfaces_are_named(interfaces: list[dict[str, Any]], changes: str) -> None:
-    message = f"vm db: {changes} needs a restart (allow_restart: true)"
+    message = f"vm db: {changes} needs a restart (slices_allow_restart=true)"
     assert planned({"db": running()}, interfaces=interfaces) == ([], [message])
 
 
 def test_a_card_whose_tap_was_deleted_waits_for_a_restart() -> None:
     dead = {**running(), "lost_taps": ["tapcase0"]}
-    waits = ["vm db: eth0 lost its TAP tapcase0 needs a restart (allow_restart: true)"]
+    waits = ["vm db: eth0 lost its TAP tapcase0 needs a restart (slices_allow_restart=true)"]
     assert planned({"db": dead}) == ([], waits)
     assert planned({"db": dead}, restart=True) == ([(MODIFY, "db", ["lost_taps"])], [])
     # What else changes while it runs still does, and is no restart.
