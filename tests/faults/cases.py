@@ -49,7 +49,7 @@ def controller(counts: Counts) -> Iterator[tuple[str, str, Fault]]:
                         faults.signal_inside, kind=kind, host=host, module=module, call=call, action=(number + 1) // 2
                     )
                     yield (
-                        f"{kind}-in-{module}.{call}@{host}",
+                        f"{kind}-in-{module}.{call}-on-{host}",
                         scenario,
                         Fault(f"{kind} in a module", strike, None, True),
                     )
@@ -62,7 +62,7 @@ def modules(counts: Counts) -> Iterator[tuple[str, str, Fault]]:
                 for action in range(1, number + 1):
                     strike = partial(faults.module_killed, host=host, module=module, call=call, action=action)
                     fault = Fault(f"{module} killed", strike)
-                    yield f"kill-{module}.{call}@{host}-{action:02}", scenario, fault
+                    yield f"kill-{module}.{call}-on-{host}-{action:02}", scenario, fault
 
 
 def single() -> Iterator[tuple[str, str, Fault]]:
@@ -80,8 +80,10 @@ def single() -> Iterator[tuple[str, str, Fault]]:
     yield from each("node-disk-full", Fault("the network node's disk is full", full))
     yield from each("image-truncated", Fault("a base image arrives truncated", faults.image_truncated, True), DEPLOY)
     for host in ("worker1", NODE):
-        yield from each(f"ovsdb-gone@{host}", Fault("ovs-vsctl fails", partial(faults.ovsdb_gone, host=host), True))
-        yield from each(f"ovsdb-hangs@{host}", Fault("ovs-vsctl hangs", partial(faults.ovsdb_hangs, host=host), True))
+        yield from each(f"ovsdb-gone-on-{host}", Fault("ovs-vsctl fails", partial(faults.ovsdb_gone, host=host), True))
+        yield from each(
+            f"ovsdb-hangs-on-{host}", Fault("ovs-vsctl hangs", partial(faults.ovsdb_hangs, host=host), True)
+        )
     yield from each("dnsmasq-killed", hand("dnsmasq is killed", faults.kill_dnsmasq))
     yield from each("tap-deleted", hand("a TAP is deleted by hand", faults.delete_tap, True))
     yield from each("port-deleted", hand("an OVS port is deleted by hand", faults.delete_port))
@@ -92,12 +94,12 @@ def single() -> Iterator[tuple[str, str, Fault]]:
             what = "the network node" if host == NODE else "a worker"
             start = Fault(f"{what} is unreachable at the start", partial(how, host=host, in_the_middle=False), True)
             middle = Fault(f"{what} becomes unreachable", partial(how, host=host, in_the_middle=True), True)
-            yield from each(f"no-{way}-at-start@{host}", start)
-            yield from each(f"no-{way}-in-the-middle@{host}", middle)
+            yield from each(f"no-{way}-at-start-on-{host}", start)
+            yield from each(f"no-{way}-in-the-middle-on-{host}", middle)
     worker = Fault("a worker is rebooted", partial(faults.rebooted, host="worker3"), hurts_vms=True)
-    yield from each("reboot@worker3", worker)
+    yield from each("reboot-worker3", worker)
     node = Fault("the network node is rebooted", partial(faults.rebooted, host=NODE), only_layer_2=True)
-    yield from each(f"reboot@{NODE}", node)
+    yield from each(f"reboot-{NODE}", node)
     locked = Fault("the registry is locked", partial(faults.registry_locked, seconds=300), True)
     yield from each("registry-locked", locked)
     busy = Fault("the registry is locked for 8 s", partial(faults.registry_locked, seconds=8), False)

@@ -135,13 +135,15 @@ def names_of(record: Record) -> dict[str, str]:
 
 def normal(line: str, names: dict[str, str], pattern: re.Pattern[str]) -> str:
     line = pattern.sub(lambda found: names[found[0]], line)
-    # Flows have numbers in hexadecimal and combined with others, and OVS names are long to write out.
-    return re.sub(r"0x[0-9a-f]+|\d+", "#", line) if line.startswith("flow ") else line
+    # Flows have numbers in hexadecimal and combined with others; the comments of rules have a digest of them.
+    if line.startswith("flow "):
+        return re.sub(r"0x[0-9a-f]+|\d+", "#", line)
+    return re.sub(r" #[0-9a-f]{8}\b", "", line) if line.startswith("nft ") else line
 
 
 def normal_lines(lines: Counter[str], names: dict[str, str]) -> Counter[str]:
     words = "|".join(re.escape(word) for word in sorted(names, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w.]|\w:)(?:{words})(?![\w]|\.\d|:\w\w:)")
+    pattern = re.compile(rf"(?<![\w.])(?:{words})(?!\w|\.\d)")
     result: Counter[str] = Counter()
     for line, count in lines.items():
         result[normal(line, names, pattern)] += count
@@ -157,9 +159,12 @@ def differences(want: dict[str, Counter[str]], have: dict[str, Counter[str]]) ->
     return found
 
 
+_CACHED = re.compile(rf"file \S+ \S+ {re.escape(lab.BASE_DIR)}/{re.escape(BLANK)}(\.json)?(\s|$)")
+
+
 def is_cache(line: str) -> bool:
     """The cached base image may be there or not; halves of it, which have other names, may not."""
-    return line.startswith("file ") and (f"/{BLANK} " in line + " " or f"/{BLANK}.json " in line)
+    return _CACHED.match(line) is not None
 
 
 def apart_from(lines: dict[str, Counter[str]], others: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
@@ -197,7 +202,7 @@ class Ping:
         self.log = f"/run/ping-{len(guest.pings)}"
         self.offset = 0
         self.last = -1
-        guest.run(f"nohup ping -i 0.2 {target} </dev/null >{self.log} 2>&1 &")
+        guest.run(f"setsid ping -i 0.2 {target} </dev/null >{self.log} 2>&1 &")
         guest.pings.append(self)
 
     def problems(self) -> list[str]:
@@ -268,7 +273,7 @@ class Bystander:
         self.sockets = tempfile.mkdtemp(prefix="faults-ssh-")
         a, b, c = (Guest(record, name, self.sockets) for name in "abc")
         for guest in (a, b, c):
-            guest.run("true", 120)
+            guest.run("killall ping; true", 300)
         self.pings = [
             Ping(a, "a to b on another worker", b.addresses["eth1"]),
             Ping(a, "a to c through the gateway", c.addresses["eth1"]),

@@ -10,10 +10,13 @@ import os
 import re
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 FOLDERS = (Path("/var/lib/cloudrepo"), Path("/run/cloudrepo"))
+# Folders that all slices share, and that stay.
+SHARED = re.compile(r"/(vm_images|dnsmasq|vms|registry|lock(/\w+)?)$")
 QUIET = re.compile(r"/leases$|\.log$|\.sqlite|\.pid$|\.sock$")
 QCOW2 = b"QFI\xfb"
 
@@ -56,7 +59,8 @@ def status(folder: Path) -> str:
 def taps(pid: int) -> list[str]:
     found = []
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        found += re.findall(r"^iff:\t(.+)$", path.read_text(), re.MULTILINE)
+        with suppress(FileNotFoundError):
+            found += re.findall(r"^iff:\t(.+)$", path.read_text(), re.MULTILINE)
     return sorted(found)
 
 
@@ -124,6 +128,8 @@ def files() -> list[str]:
                 found = path.lstat()
                 text = content(path) if path.is_file() else ""
             except FileNotFoundError:
+                continue
+            if path.is_dir() and SHARED.search(str(path)):
                 continue
             lines.append(f"file {oct(found.st_mode)} {found.st_uid} {path}{text}")
     return lines
