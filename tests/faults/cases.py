@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from . import faults
-from .lab import NODE
+from .lab import BASE_DIR, NODE
 from .world import DELETE, DEPLOY, REDEPLOY, SCENARIOS, Case, Fault
 
 SIGNALS = ("SIGINT", "SIGKILL")
@@ -74,7 +74,7 @@ def single() -> Iterator[tuple[str, str, Fault]]:
     yield from each("vnc-port-taken", Fault("a QEMU refuses to start", faults.vnc_port_taken, True), *both)
     yield from each("vm-dies", Fault("a QEMU dies right after its start", faults.vm_dies), *both)
     yield from each("vm-killed", hand("a QEMU is killed", faults.kill_vm, True), REDEPLOY, DELETE)
-    full = partial(faults.disk_full, host="worker3", folder=faults.BASE_DIR)
+    full = partial(faults.disk_full, host="worker3", folder=BASE_DIR)
     yield from each("disk-full", Fault("a worker's disk is full", full))
     full = partial(faults.disk_full, host=NODE, folder="/var/lib/cloudrepo")
     yield from each("node-disk-full", Fault("the network node's disk is full", full))
@@ -105,9 +105,9 @@ def single() -> Iterator[tuple[str, str, Fault]]:
     busy = Fault("the registry is locked for 8 s", partial(faults.registry_locked, seconds=8), False)
     yield from each("registry-busy", busy)
     yield from each("registry-read-only", Fault("the registry is read-only", faults.registry_read_only, True))
-    for how, damage in (("empty", faults.truncate_whole), ("cut", faults.truncate_half), ("gone", faults.remove)):
-        broken = Fault("the registry is truncated or gone", partial(faults.registry_damaged, damage=damage), True)
-        yield from each(f"registry-{how}", broken)
+    for damage, hurt in (("empty", faults.truncate_whole), ("cut", faults.truncate_half), ("gone", faults.remove)):
+        broken = Fault("the registry is truncated or gone", partial(faults.registry_damaged, damage=hurt), True)
+        yield from each(f"registry-{damage}", broken)
 
 
 def hand(kind: str, action: Any, hurts_vms: bool = False) -> Fault:

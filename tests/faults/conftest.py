@@ -18,6 +18,7 @@ from .slices import CACHE
 from .world import World, counts
 
 RESULTS = CACHE / "results.jsonl"
+ALL = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         assert Path("/sys/class/net/slmgmt0").exists(), "the lab is down; ./bin/test --faults brings it up"
         found = cases(counts())
+        metafunc.config.stash[ALL] = {case.id for case in found}
         metafunc.parametrize("case", found, ids=[case.id for case in found])
 
 
@@ -59,11 +61,11 @@ def note() -> Any:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not RESULTS.exists():
+    everything = session.config.stash.get(ALL, None)
+    if everything is None or session.config.option.collectonly or not RESULTS.exists():
         return
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    all_cases = cases(counts())
-    whole = {case.id for case in all_cases} <= {row["id"] for row in rows}
+    whole = everything <= {row["id"] for row in rows}
     target = lab.ROOT / "tests/faults/RESULTS.md" if whole else CACHE / "RESULTS.md"
-    target.write_text(table.render(rows, len(all_cases)))
+    target.write_text(table.render(rows, len(everything)))
     print(f"\nThe table is in {target}")

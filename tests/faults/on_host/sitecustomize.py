@@ -98,7 +98,7 @@ class Counter:
 
         connect = sqlite3.connect
 
-        def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+        def traced(*args: Any, **options: Any) -> Any:
             connection = connect(*args, **options)
             if args[0] != ":memory:":
                 connection.set_trace_callback(lambda statement: self.quietly(self.sql, statement))

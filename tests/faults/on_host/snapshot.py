@@ -10,7 +10,9 @@ import os
 import re
 import socket
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +158,11 @@ def namespaces() -> list[str]:
 def snapshot() -> dict[str, Any]:
     pids = processes()
     lines = [f"process {name}" for name in pids] + vms(pids) + files()
-    tools = [ovs]
-    places = {"host": (), **{name: ("ip", "netns", "exec", name) for name in namespaces()}}
-    for where, enter in places.items():
+    tools: list[Callable[[], list[str]]] = [ovs]
+    for where in ("host", *namespaces()):
+        enter = () if where == "host" else ("ip", "netns", "exec", where)
         lines.append(f"namespace {where}")
-        tools += [lambda w=where, e=enter: interfaces(w, e), lambda w=where, e=enter: firewall(w, e)]
+        tools += [partial(interfaces, where, enter), partial(firewall, where, enter)]
     for tool in tools:
         try:
             lines += tool()
