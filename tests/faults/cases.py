@@ -92,13 +92,14 @@ def single() -> Iterator[tuple[str, str, Fault]]:
     for way, how in (("cable", faults.unplugged), ("sshd", faults.without_sshd)):
         for host in ("worker2", NODE):
             what = "the network node" if host == NODE else "a worker"
-            start = Fault(f"{what} is unreachable at the start", partial(how, host=host, in_the_middle=False), True)
-            middle = Fault(f"{what} becomes unreachable", partial(how, host=host, in_the_middle=True), True)
+            begin, later = (partial(how, host=host, in_the_middle=late) for late in (False, True))
+            start = Fault(f"{what} is unreachable at the start", begin, True, out_of_reach=(host,))
+            middle = Fault(f"{what} becomes unreachable", later, True, out_of_reach=(host,))
             yield from each(f"no-{way}-at-start-on-{host}", start)
             yield from each(f"no-{way}-in-the-middle-on-{host}", middle)
     worker = Fault("a worker is rebooted", partial(faults.rebooted, host="worker3"), hurts_vms=True)
     yield from each("reboot-worker3", worker)
-    node = Fault("the network node is rebooted", partial(faults.rebooted, host=NODE), only_layer_2=True)
+    node = Fault("the network node is rebooted", partial(faults.rebooted, host=NODE), reboots_node=True)
     yield from each(f"reboot-{NODE}", node)
     locked = Fault("the registry is locked", partial(faults.registry_locked, seconds=300), True)
     yield from each("registry-locked", locked)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from . import lab, slices
 from .lab import BASE_DIR, NODE, REGISTRY
@@ -51,6 +52,14 @@ def meanwhile(run: Run, is_time: Callable[[], bool], action: Callable[[], None])
         thread.join()
 
 
+def give_order(run: Run, host: str, **order: Any) -> None:
+    """The play's modules count what they do, and on one host it is acted on."""
+    for other in lab.HOSTS:
+        lab.give_order(other)
+    lab.give_order(host, **order)
+    run.play.extra |= HOOKED
+
+
 # --- the controller
 
 
@@ -67,11 +76,9 @@ def signal_at(run: Run, kind: str, task: int) -> Iterator[None]:
 @contextmanager
 def signal_inside(run: Run, kind: str, host: str, module: str, call: int, action: int) -> Iterator[None]:
     """ansible-playbook ends while a module works, which goes on some seconds later."""
-    lab.give_order(host, do="pause", seconds=3, module=module, call=call, action=action)
-    run.play.extra |= HOOKED
+    give_order(run, host, do="pause", seconds=3, module=module, call=call, action=action)
     with meanwhile(run, lambda: lab.hit(host) is not None, lambda: run.play.signal(getattr(signal, kind))):
         yield
-    # The order is kept until the module has gone on: the aftermath plays without the hook.
 
 
 @contextmanager
@@ -106,11 +113,9 @@ def late(run: Run, action: Callable[[], None]) -> Iterator[None]:
 @contextmanager
 def module_killed(run: Run, host: str, module: str, call: int, action: int) -> Iterator[None]:
     """A module's process is killed on its host before its n-th action."""
-    lab.give_order(host, do="kill", module=module, call=call, action=action)
-    run.play.extra |= HOOKED
+    give_order(run, host, do="kill", module=module, call=call, action=action)
     yield
     run.struck = lab.hit(host) is not None
-    lab.give_order(host)
 
 
 # --- what modules work with
@@ -196,11 +201,9 @@ def disk_full(run: Run, host: str, folder: str) -> Iterator[None]:
 def image_truncated(run: Run) -> Iterator[None]:
     """Half of the base image arrives on a worker."""
     sent = f"/home/ubuntu/.ansible/tmp/*/{slices.BLANK}"
-    lab.give_order("worker2", do="truncate", files=sent, module="qcow_overlay", call=2)
-    run.play.extra |= HOOKED
+    give_order(run, "worker2", do="truncate", files=sent, module="qcow_overlay", call=2)
     yield
     run.struck = lab.hit("worker2") is not None
-    lab.give_order("worker2")
 
 
 def start_ovsdb(host: str) -> None:
@@ -341,16 +344,15 @@ def rebooted(run: Run, host: str) -> Iterator[None]:
 def registry_locked(run: Run, seconds: float) -> Iterator[None]:
     """Somebody holds the registry."""
     hold = (
-        "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+        "import select, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); select.select([0], [], [], float(sys.argv[2]))"
     )
     argv = lab.inside(NODE, "/usr/bin/python3", "-c", hold, REGISTRY, str(seconds))
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout and holder.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            holder.kill()
+    # It ends with its standard input.
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin and holder.stdout and holder.stdout.readline() == "held\n"
+        yield
+        holder.stdin.close()
 
 
 @contextmanager

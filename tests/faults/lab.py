@@ -182,7 +182,7 @@ class Play:
     log: Path
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    timeout: float = 150
+    timeout: float = 300
 
     def start(self) -> None:
         argv = ["ansible-playbook", f"playbooks/{self.name}.yml", "--extra-vars", json.dumps(self.extra)]

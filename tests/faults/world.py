@@ -38,7 +38,8 @@ class Fault:
         fails: whether the play has to end with an error; None if it may.
         controller_dies: then nothing is left that could take away what a first deploy made.
         hurts_vms: VMs that both specs have may end, or may need a restart, without the play being to blame.
-        only_layer_2: of the bystander no more than that is watched: the network node is off for a while.
+        out_of_reach: hosts from which a failed deploy can take nothing away.
+        reboots_node: of the bystander only the ping on one link is watched: the network node is off for a while.
     """
 
     kind: str
@@ -46,7 +47,8 @@ class Fault:
     fails: bool | None = None
     controller_dies: bool = False
     hurts_vms: bool = False
-    only_layer_2: bool = False
+    out_of_reach: tuple[str, ...] = ()
+    reboots_node: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,20 @@ class World:
         lacking = slices.apart_from(self.baseline.lines, now)
         return slices.differences(lacking, extra)
 
-    def bystander_problems(self, snapshot: Snapshot, only_layer_2: bool) -> list[str]:
+    def bystander_problems(self, node_rebooted: bool) -> list[str]:
+        snapshot = lab.look()
         lacking = slices.apart_from(self.baseline.lines, snapshot.lines)
         problems = [f"bystander: {host} lacks {line[:200]}" for host in lacking for line in lacking[host]]
         for host, pids in self.baseline.pids.items():
+            if host == NODE and node_rebooted:
+                continue
             now = snapshot.pids[host]
             problems += [f"bystander: {name} is another process" for name in pids if now.get(name) != pids[name]]
-        return problems + self.bystander.problems(only_layer_2)
+        problems += self.bystander.problems(only_layer_2=node_rebooted)
+        if node_rebooted:
+            self.bystander.watch()
+            self.baseline = Snapshot(self.baseline.lines, {**self.baseline.pids, NODE: own_pids(snapshot)})
+        return problems
 
     def reset(self) -> None:
         """After a case that could not be put right: a new lab, as the next case must not pay for it."""
@@ -160,6 +169,11 @@ class World:
         lab.playbook("lab_up")
         lab.playbook("prepare_hosts")
         self.__init__()  # type: ignore[misc]
+
+
+def own_pids(snapshot: Snapshot) -> dict[str, int]:
+    """The network node's processes that are not the broken slice's."""
+    return {name: pid for name, pid in snapshot.pids[NODE].items() if BROKEN not in name}
 
 
 @dataclass
@@ -201,7 +215,7 @@ def run_case(world: World, case: Case) -> Result:
         problems = run.problems
         problems += after_fault(run, played, before)
         later = aftermath(run, version, before, record_before)
-        later += world.bystander_problems(lab.look(), case.fault.only_layer_2)
+        later += world.bystander_problems(case.fault.reboots_node)
         problems += later
     except Exception as error:  # The harness must go on: what it could not do is this case's problem.
         problems = later = [*run.problems, f"harness: {type(error).__name__}: {str(error)[-1500:]}"]
@@ -225,9 +239,10 @@ def after_fault(run: Run, played: Played, before: Snapshot) -> list[str]:
         problems.append(f"the play ended with {played.rc}")
     now = lab.look()
     if case.scenario == DEPLOY and played.rc and not fault.controller_dies:
-        left = run.world.leftovers(now)
+        left = [line for line in run.world.leftovers(now) if line.partition(":")[0] not in fault.out_of_reach]
         problems += [f"failed deploy left: {line} ({len(left)} such lines)" for line in left[:1]]
-        problems += [f"failed deploy left: {line}" for line in wrong_status(lab.record_of(BROKEN))]
+        if NODE not in fault.out_of_reach:
+            problems += [f"failed deploy left: {line}" for line in wrong_status(lab.record_of(BROKEN))]
     if case.scenario == REDEPLOY and not fault.hurts_vms:
         problems += lost_vms(before, now, "the fault")
     return problems
