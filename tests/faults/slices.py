@@ -135,6 +135,9 @@ def names_of(record: Record) -> dict[str, str]:
 
 def normal(line: str, names: dict[str, str], pattern: re.Pattern[str]) -> str:
     line = pattern.sub(lambda found: names[found[0]], line)
+    if line.startswith("file "):
+        first, *rest = line.split("\n")
+        return "\n".join([first, *sorted(rest)])  # Some are in the order of their numbers.
     # Flows have numbers in hexadecimal and combined with others; the comments of rules have a digest of them.
     if line.startswith("flow "):
         return re.sub(r"0x[0-9a-f]+|\d+", "#", line)
