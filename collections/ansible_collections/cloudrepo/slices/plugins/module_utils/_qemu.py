@@ -17,6 +17,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
 
 BINARY = "qemu-system-x86_64"
+ACCELERATORS = ("auto", "kvm", "tcg")
 RUNNING = "running"
 STOPPED = "stopped"
 SILENT = "unresponsive"  # Its process is there, but QMP does not answer.

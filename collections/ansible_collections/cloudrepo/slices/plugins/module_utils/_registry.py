@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sqlite3
 from collections import defaultdict
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAM
 
 Record = Mapping[str, Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FIRST_ID = 1000
 BUSY_SECONDS = 30.0
 
@@ -109,6 +110,11 @@ _SCHEMA = (
         PRIMARY KEY (slice_id, number, position),
         FOREIGN KEY (slice_id, number) REFERENCES links (slice_id, number) ON DELETE CASCADE
     )""",
+    # Refers to no other table: a slice's rows are written anew with every change, and a secret is not part of them.
+    """CREATE TABLE secrets (
+        vm_id INTEGER NOT NULL PRIMARY KEY,
+        vnc_password TEXT NOT NULL
+    )""",
 )
 
 # A record's fields that are columns of the same name; the rest of each table says where the row belongs.
@@ -148,6 +154,12 @@ _HOLDER = {
 }
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+
+# Nothing that is read or typed as something else. VNC takes no more than eight characters.
+_PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_PASSWORD_LENGTH = 8
+
+Passwords = Dict[str, Dict[str, str]]  # By slice and VM.
 
 
 class RegistryError(Exception):
@@ -200,6 +212,7 @@ def reserve(
             _delete(connection, wanted)
             _insert_record(connection, wanted)
             _refuse_used_ids(wanted, stored, registry["next_id"])
+            _forget_secrets(connection)
             _advance(connection, max(registry["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
             return Change(stored, _find(read(connection), record["name"]))
     except sqlite3.IntegrityError as error:
@@ -225,6 +238,7 @@ def set_status(connection: sqlite3.Connection, name: str, status: str, reason: s
         if wanted != stored:
             _delete(connection, stored)
             _insert_record(connection, wanted)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, wanted)
 
@@ -235,8 +249,44 @@ def remove(connection: sqlite3.Connection, name: str) -> Change:
         stored = _find(read(connection), name)
         if stored is not None:
             _delete(connection, stored)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, None)
+
+
+def read_passwords(connection: sqlite3.Connection) -> Passwords:
+    """The VNC passwords of all slices' VMs that have one."""
+    found: Passwords = {}
+    for slice_name, vm, password in connection.execute(
+        "SELECT s.name, v.name, x.vnc_password FROM secrets x"
+        " JOIN vms v ON v.id = x.vm_id JOIN slices s ON s.id = v.slice_id ORDER BY v.id"
+    ):
+        found.setdefault(slice_name, {})[vm] = password
+    return found
+
+
+def make_passwords(connection: sqlite3.Connection, record: Record) -> Tuple[Passwords, bool]:
+    """Give a random VNC password to each VM of a slice that has none.
+
+    Returns:
+        Those of all its VMs, and whether some are new.
+    """
+    vms = [vm for vm in record["vms"] if not vm["retired"]]
+    with _transaction(connection):
+        known = dict(connection.execute("SELECT vm_id, vnc_password FROM secrets"))
+        new = {vm["id"]: _random_password() for vm in vms if vm["id"] not in known}
+        _insert(connection, "secrets", ("vm_id", "vnc_password"), list(new.items()))
+    known.update(new)
+    return {record["name"]: {vm["name"]: known[vm["id"]] for vm in vms}}, bool(new)
+
+
+def _random_password() -> str:
+    return "".join(secrets.choice(_PASSWORD_ALPHABET) for _place in range(_PASSWORD_LENGTH))
+
+
+def _forget_secrets(connection: sqlite3.Connection) -> None:
+    """Delete the secrets of VMs that are in no record any more."""
+    connection.execute("DELETE FROM secrets WHERE vm_id NOT IN (SELECT id FROM vms)")
 
 
 def _find(registry: Mapping[str, Any], name: str) -> Optional[Dict[str, Any]]:
@@ -535,6 +585,11 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     if "schema_version" not in columns:
         raise RegistryError("%s is not a registry" % path)
     (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if version < SCHEMA_VERSION:
+        raise RegistryError(
+            "registry %s has schema version %d of an older cloudrepo.slices, this one needs %d: move the file away and"
+            " run rebuild_registry" % (path, version, SCHEMA_VERSION)
+        )
     if version > SCHEMA_VERSION:
         raise RegistryError(
             "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"

@@ -231,6 +231,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import l
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
+    ACCELERATORS,
     RUNNING,
     SILENT,
     STOPPED,
@@ -394,7 +395,7 @@ def main() -> None:
             "base_dir": {"type": "path", "default": "~/vm_images"},
             "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
             "user": {"type": "str", "default": "slices-qemu"},
-            "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
+            "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
             "vnc_listen": {"type": "str", "default": "127.0.0.1"},
             "vnc_passwords": {"type": "dict", "default": {}, "no_log": True},
             "nic_offload": {"type": "bool", "default": True},

@@ -42,8 +42,11 @@ options:
       - V(status) sets the status of O(slice). Once it is V(running), its retired VMs leave its record.
         A slice that is not registered is an error, unless it is V(deleting).
       - V(absent) removes O(slice) and frees everything it held, except its IDs, which are never used again.
+      - V(passwords) returns the VNC passwords of all slices. With O(record), it gives a random one to each of its VMs
+        that has none, and returns those of this slice only. They go when their VM does.
+        Such a task needs C(no_log).
     type: str
-    choices: [read, reserved, status, absent]
+    choices: [read, reserved, status, absent, passwords]
     default: read
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
@@ -78,7 +81,7 @@ options:
   record:
     description:
       - The slice as it was planned.
-      - Required for O(state=reserved).
+      - Required for O(state=reserved), used by O(state=passwords).
     type: dict
     suboptions:
       id:
@@ -283,6 +286,13 @@ EXAMPLES = r"""
     status: failed
     reason: worker2 has no KVM
 
+- name: Make the passwords of its screens
+  cloudrepo.slices.slice_registry:
+    state: passwords
+    record: "{{ reservation.record }}"
+  register: secrets
+  no_log: true
+
 - name: Forget the slice
   cloudrepo.slices.slice_registry:
     state: absent
@@ -334,6 +344,11 @@ conflict:
   returned: O(state=reserved)
   type: bool
   sample: false
+passwords:
+  description: VNC passwords by slice and VM. In check mode, those that would be made are made up.
+  returned: O(state=passwords)
+  type: dict
+  sample: {web: {web: kD3wZpT9, db: a7RtmQxE}}
 """
 
 from typing import Any, Dict
@@ -404,7 +419,7 @@ RECORD_SPEC = {
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
-    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent"], "default": "read"},
+    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent", "passwords"], "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
     "reason": {"type": "str", "default": ""},
@@ -452,6 +467,19 @@ def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
     return result
 
 
+def _passwords(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """Those that are asked for. Only to make some, the registry itself is opened."""
+    record = params["record"]
+    with _registry.opened(params["path"], write=False) as copy:
+        if record is None:
+            return {"changed": False, "passwords": _registry.read_passwords(copy)}
+        passwords, changed = _registry.make_passwords(copy, record)
+    if changed and not check_mode:
+        with _registry.opened(params["path"], write=True) as connection:
+            passwords, changed = _registry.make_passwords(connection, record)
+    return {"changed": changed, "passwords": passwords}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED_IF, supports_check_mode=True)
@@ -461,6 +489,8 @@ def main() -> None:
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))
+        if params["state"] == "passwords":
+            module.exit_json(**_passwords(params, module.check_mode))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
         result = _result(params, _change(params, write=False))
         if result["changed"] and not module.check_mode:
