@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from typing import Dict, Iterator, List, Optional
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+
 Limits = Dict[str, str]  # The kernel's file names, and what it reads and writes there.
 
 # Beside the groups of systemd. It never touches one that it did not make, and can't take a controller away from it.
@@ -77,8 +79,13 @@ def _read(group: str, file: str) -> str:
 
 
 def _write(group: str, file: str, text: str) -> None:
-    with open(os.path.join(group, file), "w", encoding="ascii") as opened:
-        opened.write(text)
+    path = os.path.join(group, file)
+    try:
+        with open(path, "w", encoding="ascii") as opened:
+            opened.write(text)
+    except OSError as error:
+        # The kernel's own words name no file.
+        raise ItemError("%s: %s" % (path, error.strerror)) from error
 
 
 class Groups:
