@@ -15,13 +15,14 @@ import pytest
 
 FOLDERS = ("/run/cloudrepo", "/var/lib/cloudrepo")
 IMAGE = "/var/lib/cloudrepo/vm_images/cirros-0.6.2-x86_64-disk.img"
-OTHERS = re.compile(r"/(vms|vm_images|dnsmasq)/(?!modes\b)")
+OTHERS = re.compile(r"/(vms|vm_images|dnsmasq|lock)/(?!modes\b)")
 SPEC = {"name": "modes", "vms": [{"name": "a", "flavor": "cirros", "worker": "worker1", "internet": True}]}
 QEMU, ROOT = "slices-qemu:slices-qemu", "root:root"
 
 # Everything of ours on a worker and on the network node, with its type, mode and owner.
 ON_WORKER = {
     "/run/cloudrepo": f"d 755 {ROOT}",
+    "/run/cloudrepo/lock": f"d 755 {ROOT}",
     "/run/cloudrepo/vms": f"d 755 {ROOT}",
     "/run/cloudrepo/vms/modes": f"d 755 {ROOT}",
     "/run/cloudrepo/vms/modes/a": f"d 700 {QEMU}",
@@ -43,7 +44,6 @@ ON_NETWORK_NODE = {
     "/run/cloudrepo/dnsmasq": f"d 755 {ROOT}",
     "/run/cloudrepo/dnsmasq/modes.pid": "f 644 dnsmasq:nogroup",
     "/run/cloudrepo/lock": f"d 755 {ROOT}",
-    "/run/cloudrepo/lock/slice_nat": f"d 755 {ROOT}",
     "/var/lib/cloudrepo": f"d 755 {ROOT}",
     "/var/lib/cloudrepo/dnsmasq": f"d 755 {ROOT}",
     DNSMASQ: f"d 711 {ROOT}",
@@ -81,7 +81,7 @@ def deployed(run_playbook: Any) -> Iterator[None]:
 
 
 def modes(shell: Shell, host: str) -> dict[str, str]:
-    """What there is on a host, without base images and what other slices have there."""
+    """What there is on a host, without base images, locks, and what other slices have there."""
     listed = shell(host, "find", *FOLDERS, "-printf", "%p %y %m %u:%g\n").splitlines()
     found = dict(line.split(" ", 1) for line in listed)
     return {path: mode for path, mode in found.items() if not OTHERS.search(path)}
