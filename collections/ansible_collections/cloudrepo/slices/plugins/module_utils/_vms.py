@@ -367,7 +367,7 @@ class Starter(NamedTuple):
 def _end_of(log: BinaryIO) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - _MESSAGE_MAX))
-    return log.read().decode("utf-8", "replace").strip()
+    return log.read().decode("utf-8", "replace").strip() or "it said nothing"
 
 
 def check_started(host: Host, names: Iterable[str], have: Mapping[str, Vm]) -> Dict[str, str]:
