@@ -34,6 +34,9 @@ CONFIG = (
 )
 
 DISK_NODE = "disk"  # How QMP calls a VM's disk.
+# What a manifest holds of a VM: beside its configuration the registry's record of it, which no process sees.
+MANIFEST = (*CONFIG, "record")
+
 NIC_MAX = 24
 VNC_BASE = 5900
 # Every device has its own slot whatever else there is, so that a guest never sees one of them move.
@@ -110,7 +113,7 @@ def _config(vm: Mapping[str, Any], where: str, common: Mapping[str, Any]) -> Dic
         if names.count(name) > 1:
             raise ItemError('%s: there are two interfaces "%s"' % (where, name))
     fields = {field: vm[field] for field in ("id", "cores", "memory_mb", "vnc_port")}
-    return {**fields, **common, "interfaces": interfaces}
+    return {**fields, **common, "interfaces": interfaces, "record": vm["record"]}
 
 
 def _interface(nic: Mapping[str, Any], where: str) -> Dict[str, Any]:
@@ -272,7 +275,7 @@ def plan(
         changes = restart_changes(before, config)
         if changes:
             pending.append("vm %s: %s needs a restart (slices_allow_restart=true)" % (name, ", ".join(changes)))
-            goal[name] = {**before, "status": RUNNING, **_reconnected(before, config)}
+            goal[name] = {**before, "status": RUNNING, **_live(before, config)}
     return reconcile(goal, have, purge), pending
 
 
@@ -289,7 +292,7 @@ def restart_changes(before: State, after: State) -> List[str]:
 
 
 def _fixed(state: State) -> Dict[str, Any]:
-    """What is fixed while a VM runs: everything but the links of its interfaces."""
+    """What is fixed while a VM runs: its configuration, but for the links of its interfaces."""
     fixed = {field: state.get(field, "unknown") for field in CONFIG if field != "interfaces"}
     interfaces = state.get("interfaces", [])
     fixed["interfaces"] = " ".join(nic["name"] for nic in interfaces) or "none"
@@ -298,13 +301,13 @@ def _fixed(state: State) -> Dict[str, Any]:
     return fixed
 
 
-def _reconnected(before: State, after: State) -> State:
-    """The interfaces that a VM has, with the links that it shall have; nothing if its manifest was lost."""
+def _live(before: State, after: State) -> State:
+    """What a running VM takes over: its record and the links of its interfaces; nothing if its manifest was lost."""
     if "interfaces" not in before:
         return {}
     links = {nic["name"]: nic["connected"] for nic in after["interfaces"]}
-    have = before["interfaces"]
-    return {"interfaces": [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in have]}
+    interfaces = [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in before["interfaces"]]
+    return {"interfaces": interfaces, "record": after["record"]}
 
 
 def changed_links(before: State, after: State) -> Dict[str, bool]:

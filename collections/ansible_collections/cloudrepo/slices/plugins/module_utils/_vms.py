@@ -27,6 +27,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._items import Ite
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     CONFIG,
+    MANIFEST,
     PROBE_INPUT,
     RUNNING,
     SILENT,
@@ -137,7 +138,7 @@ def _read_manifest(path: str) -> Dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-        return {field: manifest[field] for field in CONFIG}
+        return {**{field: manifest[field] for field in CONFIG}, "record": manifest.get("record")}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
@@ -145,7 +146,7 @@ def _read_manifest(path: str) -> Dict[str, Any]:
 
 
 def _write_manifest(host: Host, name: str, config: State) -> None:
-    manifest = {"slice": host.slice_name, "name": name, **{field: config[field] for field in CONFIG}}
+    manifest = {"slice": host.slice_name, "name": name, **{field: config[field] for field in MANIFEST}}
     write_whole(host.paths(name).manifest, json.dumps(manifest, indent=1) + "\n", 0o600)
 
 
@@ -331,15 +332,16 @@ class Starter(NamedTuple):
 
 
 def change(host: Host, name: str, before: State, after: State) -> None:
-    """Change what can be changed while a VM runs: the links of its interfaces, and whether it is paused."""
+    """Change what can be changed while a VM runs: its links, whether it is paused, and its record."""
     links = changed_links(before, after)
-    with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
-        qmp.negotiate()
-        for interface, connected in links.items():
-            qmp.execute("set_link", name=nic_id(interface), up=connected)
-        if before["status"] != RUNNING:
-            qmp.execute("cont")
-    if links:
+    if links or before["status"] != RUNNING:
+        with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
+            qmp.negotiate()
+            for interface, connected in links.items():
+                qmp.execute("set_link", name=nic_id(interface), up=connected)
+            if before["status"] != RUNNING:
+                qmp.execute("cont")
+    if links or before.get("record") != after.get("record"):
         _write_manifest(host, name, after)
 
 

@@ -17,6 +17,8 @@ description:
     That no VLAN, MAC address, VNC port, TAP or address is held twice is a constraint of the database.
   - The registry is an SQLite file that only its owner can read.
     A file that does not exist is an empty registry. It is created by the first reservation.
+  - A file that exists but was emptied, cut off or damaged, or is of an older version, is an error in every state but
+    V(rebuilt). The message names it and says how to get a registry again.
 attributes:
   check_mode:
     description: Predicts the result, constraints included, without writing anything.
@@ -42,8 +44,12 @@ options:
       - V(status) sets the status of O(slice). Once it is V(running), its retired VMs leave its record.
         A slice that is not registered is an error, unless it is V(deleting).
       - V(absent) removes O(slice) and frees everything it held, except its IDs, which are never used again.
+      - V(backup) copies the registry to O(dest) as it is at one moment, whoever writes at the same time.
+        The copy gets its name once it was read again and found sound. To restore it, copy it back while nothing runs.
+      - V(rebuilt) stores O(records) and nothing else, in one transaction, where the registry is missing, damaged or
+        holds no slice. A damaged file is renamed, never deleted. A registry that holds slices is an error.
     type: str
-    choices: [read, reserved, status, absent]
+    choices: [read, reserved, status, absent, backup, rebuilt]
     default: read
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
@@ -67,20 +73,26 @@ options:
     type: int
   next_id:
     description:
-      - The next free ID once O(record) is stored. The registry's own never goes down.
-      - Required for O(state=reserved).
+      - The next free ID once O(record) or O(records) are stored. The registry's own never goes down.
+      - Required for O(state=reserved) and O(state=rebuilt).
     type: int
   last_worker:
     description:
       - The worker at which placement stopped.
-      - Required for O(state=reserved).
+      - Required for O(state=reserved) and O(state=rebuilt).
     type: str
+  dest:
+    description:
+      - The file to make with O(state=backup), with mode V(0600). One that exists is an error.
+      - By default it is named after the time, in a folder C(backups) beside the registry that is created with
+        mode V(0700).
+    type: path
   record:
     description:
       - The slice as it was planned.
       - Required for O(state=reserved).
     type: dict
-    suboptions:
+    suboptions: &record
       id:
         description: The slice's ID.
         type: int
@@ -94,10 +106,10 @@ options:
         type: str
         required: true
       status:
-        description: Accepted so that a record can be given back as it was returned. O(status) is what counts.
+        description: Of one of O(records) what counts, and of O(record) ignored, as O(status) counts there.
         type: str
       reason:
-        description: Accepted so that a record can be given back as it was returned. O(reason) is what counts.
+        description: Of one of O(records) what counts, and of O(record) ignored, as O(reason) counts there.
         type: str
       vlan_pool:
         description: The VLANs that are the slice's own.
@@ -247,9 +259,16 @@ options:
                 description: Name of its interface.
                 type: str
                 required: true
+  records:
+    description:
+      - All slices, as they were found on the hosts.
+      - Required for O(state=rebuilt).
+    type: list
+    elements: dict
+    suboptions: *record
 notes:
   - If another run holds the registry for more than 30 seconds, the module fails and says that it is locked.
-  - A file that is no registry, or that a newer version of this collection wrote, is refused and left alone.
+  - A file that a newer version of this collection wrote is refused and left alone.
 seealso:
   - module: cloudrepo.slices.slice_host_info
 """
@@ -287,12 +306,26 @@ EXAMPLES = r"""
   cloudrepo.slices.slice_registry:
     state: absent
     slice: web
+
+- name: Keep a copy
+  cloudrepo.slices.slice_registry:
+    state: backup
+  register: copied
 """
 
 RETURN = r"""
+backup:
+  description: The copy's path and the revision that it holds.
+  returned: O(state=backup)
+  type: dict
+  sample: {"path": "/var/lib/cloudrepo/registry/backups/slices-20260102T030405.678901Z.sqlite", "revision": 7}
+damaged:
+  description: Where the damaged registry is kept now. V(none) if there was none.
+  returned: O(state=rebuilt)
+  type: str
 registry:
   description: The whole registry.
-  returned: O(state=read)
+  returned: O(state=read) or O(state=rebuilt)
   type: dict
   contains:
     revision:
@@ -339,7 +372,7 @@ conflict:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_recovery
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 
@@ -402,22 +435,27 @@ RECORD_SPEC = {
     "links": _items(LINK_SPEC),
 }
 
+STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt"]
+
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
-    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent"], "default": "read"},
+    "state": {"type": "str", "choices": STATES, "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
     "reason": {"type": "str", "default": ""},
     "revision": {"type": "int"},
     "next_id": {"type": "int"},
     "last_worker": {"type": "str"},
+    "dest": {"type": "path"},
     "record": {"type": "dict", "options": RECORD_SPEC},
+    "records": {"type": "list", "elements": "dict", "options": RECORD_SPEC},
 }
 
 REQUIRED_IF = [
     ("state", "reserved", ("record", "status", "revision", "next_id", "last_worker")),
     ("state", "status", ("slice", "status")),
     ("state", "absent", ("slice",)),
+    ("state", "rebuilt", ("records", "next_id", "last_worker")),
 ]
 
 
@@ -426,6 +464,10 @@ def _check(params: Dict[str, Any]) -> None:
         raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
         raise _registry.RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
+    for record in params["records"] or ():
+        for field in ("status", "reason"):
+            if record[field] is None:
+                raise _registry.RegistryError("slice %s: %s is missing" % (record["name"], field))
     if params["state"] == "status" and params["status"] == _registry.DESIGN:
         raise _registry.RegistryError("status: only a reservation sets design")
 
@@ -452,6 +494,33 @@ def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
     return result
 
 
+def _backup(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    dest = params["dest"] or _registry_recovery.backup_path(params["path"])
+    revision = _registry_recovery.backup(params["path"], dest, write)
+    return {
+        "changed": True,
+        "backup": {"path": dest, "revision": revision},
+        "diff": {"before": {}, "after": {"path": dest, "revision": revision}},
+    }
+
+
+def _rebuilt(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    rebuilt = _registry_recovery.rebuild(
+        params["path"], params["records"], params["next_id"], params["last_worker"], write
+    )
+    actions = reconcile({record["name"]: record for record in rebuilt.after["slices"]}, {}, purge=True)
+    return {
+        "changed": rebuilt.changed,
+        "registry": rebuilt.after,
+        "damaged": rebuilt.damaged,
+        "diff": diff(actions),
+    }
+
+
+# What is about the registry as a whole.
+_WHOLE = {"backup": _backup, "rebuilt": _rebuilt}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED_IF, supports_check_mode=True)
@@ -461,6 +530,8 @@ def main() -> None:
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))
+        if params["state"] in _WHOLE:
+            module.exit_json(**_WHOLE[params["state"]](params, not module.check_mode))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
         result = _result(params, _change(params, write=False))
         if result["changed"] and not module.check_mode:
