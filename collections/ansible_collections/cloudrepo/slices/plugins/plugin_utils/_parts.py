@@ -16,7 +16,7 @@ from typing import Any
 Record = dict[str, Any]
 
 # What is not the slice itself: how it is doing, and what its VMs carry, each its own.
-_NOT_HEAD = ("status", "reason", "vms", "links", "internet")
+_NOT_HEAD = ("status", "reason", "has_run", "vms", "links", "internet")
 _PLACE = "position"
 
 

@@ -204,7 +204,8 @@ def _record(each: _Slice, highest: int) -> Record:
     if missing:
         wrong.append(f"{len(missing)} VMs without a manifest ({', '.join(missing)})")
     wrong += [f"VLAN {vlan} has ports but no link" for vlan in sorted(_without_link(record, each.vlans))]
-    state = {"status": RUNNING, "reason": ""}
+    # What is there has run, for all we know: a deploy that fails must not take it away.
+    state = {"status": RUNNING, "reason": "", "has_run": True}
     contradiction = next(problems({**record, **state}), None)
     if contradiction is not None:
         # Its numbers are kept, so that nobody else gets them; how they were wired can't be told.
@@ -214,7 +215,7 @@ def _record(each: _Slice, highest: int) -> Record:
         highest = max(highest, each.ids.get(name, highest + 1))
         record["vms"].append(_remains(name, each.ids.get(name, highest), each.lost[name]))
     if wrong:
-        state = {"status": FAILED, "reason": f"rebuilt from the hosts: {'; '.join(dict.fromkeys(wrong))}"}
+        state.update(status=FAILED, reason=f"rebuilt from the hosts: {'; '.join(dict.fromkeys(wrong))}")
     return {**record, **state}
 
 

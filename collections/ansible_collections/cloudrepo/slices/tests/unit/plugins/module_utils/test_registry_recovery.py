@@ -26,7 +26,7 @@ from ..records import small, web
 
 FORK = multiprocessing.get_context("fork")
 RECORDS = [dict(web(), status="running"), dict(small("b", 1010, 200), status="failed", reason="why")]
-REGISTRY = {"revision": 1, "next_id": 1012, "last_worker": "worker1", "slices": RECORDS}
+REGISTRY = {"revision": 1, "next_id": 1012, "last_worker": "worker1", "slices": RECORDS, "holds": []}
 
 
 @pytest.fixture
