@@ -64,7 +64,7 @@ def stamps(hosts: Hosts, host: str, kind: str, **which: Any) -> list[Any]:
 
 
 @given(histories(), st.integers(1000, 70000))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_what_was_deployed_is_restored(history: list[dict[str, Any]], next_id: int) -> None:
     registry = deploy_all(history, next_id)
 
