@@ -48,8 +48,11 @@ options:
         The copy gets its name once it was read again and found sound. To restore it, copy it back while nothing runs.
       - V(rebuilt) stores O(records) and nothing else, in one transaction, where the registry is missing, damaged or
         holds no slice. A damaged file is renamed, never deleted. A registry that holds slices is an error.
+      - V(passwords) returns the VNC passwords of all slices that the one who asks may change.
+        With O(record), it gives a random one to each of its VMs that has none, and returns those of this slice only.
+        A password goes when its VM does. Such a task needs C(no_log).
     type: str
-    choices: [read, reserved, status, absent, backup, rebuilt]
+    choices: [read, reserved, status, absent, backup, rebuilt, passwords]
     default: read
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
@@ -123,6 +126,7 @@ options:
     description:
       - The slice as it was planned. Required for O(state=reserved).
       - For O(state=status), the slice as it was read; it is refused if the slice has changed since.
+      - For O(state=passwords), the slice whose VMs get one.
     type: dict
     suboptions: &record
       id:
@@ -341,6 +345,13 @@ EXAMPLES = r"""
     status: failed
     reason: worker2 has no KVM
 
+- name: Make the passwords of its screens
+  cloudrepo.slices.slice_registry:
+    state: passwords
+    record: "{{ reservation.record }}"
+  register: secrets
+  no_log: true
+
 - name: Forget the slice
   cloudrepo.slices.slice_registry:
     state: absent
@@ -422,6 +433,11 @@ conflict:
   returned: O(state=reserved)
   type: bool
   sample: false
+passwords:
+  description: VNC passwords by slice and VM. In check mode, those that would be made are made up.
+  returned: O(state=passwords)
+  type: dict
+  sample: {web: {web: kD3wZpT9, db: a7RtmQxE}}
 """
 
 from typing import Any, Dict
@@ -491,7 +507,7 @@ RECORD_SPEC = {
     "links": _items(LINK_SPEC),
 }
 
-STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt"]
+STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt", "passwords"]
 
 ACTOR_SPEC = {
     "run": _needed("str"),
@@ -596,8 +612,21 @@ def _rebuilt(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     }
 
 
-# What is about the registry as a whole.
-_WHOLE = {"backup": _backup, "rebuilt": _rebuilt}
+def _passwords(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    """Those that are asked for. Only to make some, the registry itself is opened."""
+    record = params["record"]
+    with _registry.opened(params["path"], write=False) as copy:
+        if record is None:
+            return {"changed": False, "passwords": _registry.read_passwords(copy, _actor(params))}
+        passwords, changed = _registry.make_passwords(copy, record)
+    if changed and write:
+        with _registry.opened(params["path"], write=True) as connection:
+            passwords, changed = _registry.make_passwords(connection, record)
+    return {"changed": changed, "passwords": passwords}
+
+
+# What changes no slice, or all of them.
+_WHOLE = {"backup": _backup, "rebuilt": _rebuilt, "passwords": _passwords}
 
 
 def main() -> None:
