@@ -54,11 +54,21 @@ stamps:
   type: dict
   contains:
     vms:
-      description:
-        - The VMs that have a manifest, a disk or a folder of their own. RV(stamps.vms[].record) is what
-          O(cloudrepo.slices.qemu_vm#module:vms[].record) was, V(none) if the manifest is lost or holds none.
+      description: The VMs that have a manifest, a disk or a folder of their own.
       type: list
       elements: dict
+      contains:
+        slice:
+          description: The slice whose folder that is in.
+          type: str
+        name:
+          description: The VM's name.
+          type: str
+        record:
+          description:
+            - What O(cloudrepo.slices.qemu_vm#module:vms[].record) was.
+            - V(none) if the manifest is lost or holds none.
+          type: dict
       sample: [{"slice": "web", "name": "db", "record": null}]
     ports:
       description: The stamped ports in Open vSwitch.
