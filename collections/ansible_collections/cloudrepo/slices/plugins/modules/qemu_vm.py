@@ -96,6 +96,12 @@ options:
             description: Whether the guest sees a link. This is changed while the VM runs.
             type: bool
             default: true
+      record:
+        description:
+          - What else the VM's manifest is to hold, so that a lost registry can be made anew from the hosts,
+            with M(cloudrepo.slices.slice_rebuild). The role gives the registry's record of the VM and of its links.
+          - It is not looked into, and changed while the VM runs.
+        type: dict
   state:
     description:
       - V(started) starts the VMs that do not run, and resumes those that are paused.
@@ -113,7 +119,8 @@ options:
     default: false
   allow_restart:
     description:
-      - Whether a running VM may be restarted to take over a change. Only the links of its interfaces change without.
+      - Whether a running VM may be restarted to take over a change. Only the links of its interfaces and its
+        record change without.
       - If not, the change is reported in RV(pending), and made when the VM is started the next time.
     type: bool
     default: false
@@ -383,6 +390,7 @@ def main() -> None:
         "memory_mb": {"type": "int"},
         "vnc_port": {"type": "int"},
         "interfaces": {"type": "list", "elements": "dict", "default": [], "options": interface},
+        "record": {"type": "dict"},
     }
     module = AnsibleModule(
         argument_spec={
