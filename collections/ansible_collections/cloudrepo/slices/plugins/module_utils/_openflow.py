@@ -19,7 +19,7 @@ _MARK = 0xC10D5EC0
 _OURS = "cookie=0x%x/0xffffffff00000000" % (_MARK << 32)
 
 # From what nobody may send to what is left.
-_TAGGED, _ALLOWED, _NEIGHBOURS, _OUTSIDE, _REST = 50, 40, 30, 20, 10
+_NEVER, _ALLOWED, _NEIGHBOURS, _OUTSIDE, _REST = 50, 40, 30, 20, 10
 _PASS, _DROP = "NORMAL", "drop"
 # Counters, and what ovs-ofctl has no need to be told.
 _STATISTICS = frozenset("duration table n_packets n_bytes idle_age hard_age".split())
@@ -34,13 +34,13 @@ class Security(NamedTuple):
     Attributes:
         mac: its MAC address.
         address: its address, with the prefix length of the subnet.
-        peers: the addresses in the subnet with which it may talk.
+        peers: the addresses in the subnet with which it may talk; None: with anybody, there and elsewhere.
         router_mac: the MAC address to which it may send what is not for the subnet.
     """
 
     mac: str
     address: IPv4Interface
-    peers: Sequence[str]
+    peers: Optional[Sequence[str]]
     router_mac: Optional[str]
 
 
@@ -55,14 +55,14 @@ class Flow(NamedTuple):
 def flows(slice_id: int, security: Optional[Security]) -> List[str]:
     """What a guest's port accepts, as ``Flow.text``, sorted: without security, any frame that has no tag."""
     # An access port of Open vSwitch itself lets VLAN 0 pass, with what a second tag says.
-    rules = [(_TAGGED, "vlan_tci=0x1000/0x1000", _DROP)] + (_accepted(security) if security else [])
+    rules = [(_NEVER, "vlan_tci=0x1000/0x1000", _DROP)] + (_accepted(security) if security else [])
     return sorted(
         _text(_MARK << 32 | slice_id, ["priority=%d" % rank, *_words(match)], what) for rank, match, what in rules
     )
 
 
 def _accepted(security: Security) -> List[Rule]:
-    mac, own, subnet = security.mac, str(security.address.ip), security.address.network
+    mac, own = security.mac, str(security.address.ip)
     arp = "arp,dl_src=%s,arp_sha=%s" % (mac, mac)
     dhcp = "udp,dl_src=%s,nw_dst=255.255.255.255,tp_src=68,tp_dst=67" % mac
     ip = "ip,dl_src=%s,nw_src=%s" % (mac, own)
@@ -74,10 +74,19 @@ def _accepted(security: Security) -> List[Rule]:
         (_ALLOWED, "%s,nw_src=%s" % (dhcp, own), _PASS),
         (_REST, "", _DROP),
     ]
+    if security.peers is None:
+        return [
+            *rules,
+            (_ALLOWED, "%s,arp_spa=%s" % (arp, own), _PASS),
+            (_ALLOWED, ip, _PASS),
+            # Nobody but the slice's own server answers DHCP, not with ports that Open vSwitch can't see either.
+            (_NEVER, "udp,tp_src=67", _DROP),
+            (_NEVER, "udp,nw_frag=yes", _DROP),
+        ]
     rules += [(_ALLOWED, "%s,arp_spa=%s,arp_tpa=%s" % (arp, own, peer), _PASS) for peer in {own, *security.peers}]
     rules += [(_ALLOWED, "%s,nw_dst=%s" % (ip, peer), _PASS) for peer in set(security.peers)]
     if security.router_mac:
-        rules.append((_NEIGHBOURS, "ip,nw_dst=%s" % subnet, _DROP))
+        rules.append((_NEIGHBOURS, "ip,nw_dst=%s" % security.address.network, _DROP))
         # By its MAC: a guest that routes would take it for another network behind it.
         rules.append((_OUTSIDE, "%s,dl_dst=%s" % (ip, security.router_mac), _PASS))
     return rules

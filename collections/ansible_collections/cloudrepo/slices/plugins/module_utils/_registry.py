@@ -20,7 +20,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAM
 
 Record = Mapping[str, Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FIRST_ID = 1000
 BUSY_SECONDS = 30.0
 
@@ -96,6 +96,7 @@ _SCHEMA = (
         subnet TEXT,
         gateway INTEGER NOT NULL,
         dhcp INTEGER NOT NULL,
+        port_security INTEGER NOT NULL,
         server_address TEXT,
         PRIMARY KEY (slice_id, number),
         FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
@@ -128,9 +129,9 @@ _VM = (
     "retired",
 )
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
-_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address")
+_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "port_security", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp"))
+_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp", "port_security"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {
@@ -466,7 +467,7 @@ def opened(path: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[sq
         timeout: seconds to wait for another run that holds the registry.
 
     Raises:
-        RegistryError: it is locked, is no registry, or belongs to a newer version.
+        RegistryError: it is locked, is no registry, or belongs to another version.
     """
     try:
         connection = _open(path, timeout) if write else _copy(path, timeout)
@@ -521,7 +522,7 @@ def _connect(path: str, timeout: float) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Give an empty database its tables; refuse one that is not ours or of a newer version."""
+    """Give an empty database its tables; refuse one that is not ours or of another version."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         for statement in _SCHEMA:
@@ -539,6 +540,11 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise RegistryError(
             "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"
             % (path, version, SCHEMA_VERSION)
+        )
+    if version < SCHEMA_VERSION:
+        raise RegistryError(
+            "registry %s has schema version %d, but this version of cloudrepo.slices needs %d:"
+            " the playbook rebuild_registry makes it anew from the hosts" % (path, version, SCHEMA_VERSION)
         )
 
 

@@ -150,11 +150,11 @@ def _interface(value: str) -> IPv4Interface:
 
 
 def _security(fields: Mapping[str, Any]) -> _openflow.Security:
-    address = _interface(fields["address"])
+    address, peers = _interface(fields["address"]), fields["peers"]
     return _openflow.Security(
         mac=parse_mac(fields["mac"]),
         address=address,
-        peers=[str(parse_address(peer, address.network)) for peer in fields["peers"]],
+        peers=None if peers is None else [str(parse_address(peer, address.network)) for peer in peers],
         router_mac=parse_mac(fields["router_mac"]) if fields["router_mac"] is not None else None,
     )
 

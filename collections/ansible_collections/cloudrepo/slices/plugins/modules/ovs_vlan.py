@@ -114,7 +114,7 @@ options:
       security:
         description:
           - What a TAP accepts from its guest. Anything else is dropped, such as frames of another source, IPv6,
-            answers of a DHCP server, and whatever is for others in the guest's subnet.
+            answers of a DHCP server, and whatever is for others than O(ports[].security.peers) in the guest's subnet.
           - Without it a TAP accepts any frame that is not tagged. It has no effect without O(ports[].vlan).
         type: dict
         suboptions:
@@ -129,14 +129,16 @@ options:
             type: str
             required: true
           peers:
-            description: The addresses in the subnet with which the guest may talk, such as its router and DNS server.
+            description:
+              - The addresses in the subnet with which the guest may talk, such as its router and DNS server.
+              - Without it, it may talk with anybody in the subnet and beyond, but not be a DHCP server,
+                nor send UDP in fragments, whose ports nobody sees.
             type: list
             elements: str
-            default: []
           router_mac:
             description:
               - MAC address of the router, to which the guest may send what is not for its subnet.
-              - Without it, it reaches its O(ports[].security.peers) and nothing else.
+              - Without it, it reaches its O(ports[].security.peers) and nothing else. It needs them.
             type: str
 notes:
   - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
@@ -226,7 +228,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports impor
 SECURITY_SPEC = {
     "mac": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
-    "peers": {"type": "list", "elements": "str", "default": []},
+    "peers": {"type": "list", "elements": "str"},
     "router_mac": {"type": "str"},
 }
 PORT_SPEC = {
@@ -238,7 +240,7 @@ PORT_SPEC = {
     "address": {"type": "str"},
     "gateway": {"type": "str"},
     "forwarding": {"type": "bool", "default": False},
-    "security": {"type": "dict", "options": SECURITY_SPEC},
+    "security": {"type": "dict", "options": SECURITY_SPEC, "required_by": {"router_mac": ["peers"]}},
 }
 
 

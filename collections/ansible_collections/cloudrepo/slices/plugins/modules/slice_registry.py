@@ -230,6 +230,10 @@ options:
             description: Whether addresses are given out on it.
             type: bool
             required: true
+          port_security:
+            description: Whether guests are held to their MAC and address on it.
+            type: bool
+            required: true
           server_address:
             description: Address of the slice's own port on it with prefix length, if it has one.
             type: str
@@ -249,7 +253,7 @@ options:
                 required: true
 notes:
   - If another run holds the registry for more than 30 seconds, the module fails and says that it is locked.
-  - A file that is no registry, or that a newer version of this collection wrote, is refused and left alone.
+  - A file that is no registry, or that another version of this collection wrote, is refused and left alone.
 seealso:
   - module: cloudrepo.slices.slice_host_info
 """
@@ -384,6 +388,7 @@ LINK_SPEC = {
     "subnet": {"type": "str"},
     "gateway": _needed("bool"),
     "dhcp": _needed("bool"),
+    "port_security": _needed("bool"),
     "server_address": {"type": "str"},
     "endpoints": _items({"vm": _needed("str"), "interface": _needed("str")}),
 }

@@ -12,6 +12,7 @@ from .vlan_hosts import recorded
 
 MAC = "52:54:00:03:e9:00"
 ROUTED = _openflow.Security(MAC, IPv4Interface("10.60.7.10/24"), ["10.60.7.1", "10.60.7.254"], "02:00:0a:3c:07:01")
+LINK = _openflow.Security(MAC, IPv4Interface("192.168.100.10/24"), None, None)
 
 
 def test_what_was_added_is_what_ovs_ofctl_prints() -> None:
@@ -19,6 +20,12 @@ def test_what_was_added_is_what_ovs_ofctl_prints() -> None:
     assert sorted(flow.text for flow in found if flow.port == 1) == _openflow.flows(1000, ROUTED)
     assert [flow.text for flow in found if flow.port == 2] == _openflow.flows(1000, None)
     assert {(flow.slice_id, flow.port) for flow in found} == {(1000, 1), (1000, 2)}
+
+
+def test_without_peers_a_guest_talks_with_anybody_under_its_own_name() -> None:
+    found = _openflow.parse_dump(recorded("ovs-ofctl-link"))
+    assert sorted(flow.text for flow in found) == _openflow.flows(1000, LINK)
+    assert [text for text in _openflow.flows(1000, LINK) if "NORMAL" in text and f"dl_src={MAC}" not in text] == []
 
 
 def test_an_empty_dump_has_no_flows() -> None:

@@ -88,6 +88,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             "subnet": draw(st.none() | st.text()),
             "gateway": draw(st.booleans()),
             "dhcp": draw(st.booleans()),
+            "port_security": draw(st.booleans()),
             "server_address": draw(st.none() | st.just("10.0.0.1/24")),
             "endpoints": [
                 {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))
@@ -549,11 +550,17 @@ def test_what_is_no_registry_is_left_alone(tmp_path: Path, write: bool) -> None:
 
 
 @pytest.mark.parametrize("write", [True, False])
-def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (1, "has schema version 3, but this version of cloudrepo.slices knows 2 at most"),
+        (-1, "has schema version 1, .* needs 2: the playbook rebuild_registry makes it anew"),
+    ],
+)
+def test_another_schema_is_refused(path: str, write: bool, step: int, message: str) -> None:
     with opened(path, write=True) as connection:
-        connection.execute("UPDATE meta SET schema_version = schema_version + 1")
+        connection.execute("UPDATE meta SET schema_version = schema_version + ?", (step,))
 
-    message = "has schema version 2, but this version of cloudrepo.slices knows 1 at most"
     with pytest.raises(RegistryError, match=message), opened(path, write):
         pass
 
