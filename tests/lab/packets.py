@@ -119,7 +119,10 @@ class Wire:
         self.marks = 0
 
     def exchange(self, frames: Iterable[tuple[Port, Build]]) -> list[set[Heard]]:
-        """Send frames, each from a guest's port; for each, where it was heard."""
+        """Send frames, each from a guest's port; for each, where it was heard.
+
+        Gateways and servers speak first: until it has heard of a MAC, a switch sends what is for it everywhere.
+        """
         first = self.marks
         lines: dict[tuple[str, str], list[str]] = defaultdict(list)
         for port, build in frames:
@@ -127,15 +130,22 @@ class Wire:
             lines[port.slice, port.station].append(f"{port.interface} {frame.hex()}\n")
             self.marks += 1
         assert self.marks < 1 << 16
+        for station in self.stations:
+            if not station.is_guest:
+                known = [f"{name} {anything(mac)(bytes(4)).hex()}\n" for name, mac in station.macs.items()]
+                lines[station.slice, station.name] += known
         heard: list[set[Heard]] = [set() for _ in range(first, self.marks)]
         with ExitStack() as stack:
             programs = [(station, stack.enter_context(station.open())) for station in self.stations]
             for _station, program in programs:
                 _expect(program, "ready")
-            for station, program in programs:
-                _tell(program, "".join(lines[station.slice, station.name]) + "go\n")
-            for _station, program in programs:
-                _expect(program, "sent")
+            for guests in (False, True):
+                turn = [(station, program) for station, program in programs if station.is_guest == guests]
+                for station, program in turn:
+                    _tell(program, "".join(lines[station.slice, station.name]) + "go\n")
+                for _station, program in turn:
+                    _expect(program, "sent")
+                time.sleep(0.3)
             # What is still under way.
             time.sleep(1.5)
             for _station, program in programs:

@@ -70,13 +70,18 @@ def _security(
     if interface["link"] is not None:
         own = {"mac": interface["mac"], "address": interface["address"]}
         return own if interface["link"] in secured else None
-    gateway = _internet_gateway(settings)
+    gateway, server = _peer(_internet_gateway(settings)), _peer(_bare(record["internet"]["server_address"]))
     return {
         "mac": interface["mac"],
         "address": interface["address"],
-        "peers": [gateway, _bare(record["internet"]["server_address"])],
-        "router_mac": router_mac(IPv4Address(gateway)),
+        "peers": [gateway, server],
+        "router_mac": gateway["mac"],
+        "dhcp_mac": server["mac"],
     }
+
+
+def _peer(address: str) -> Record:
+    return {"address": address, "mac": router_mac(IPv4Address(address))}
 
 
 def _machine(vm: Mapping[str, Any]) -> Record:

@@ -192,8 +192,12 @@ def test_only_ports_on_the_internet_vlan_are_secured_and_names_lead_to_links() -
         "tap_1001_eth0": {
             "mac": "52:54:00:03:e9:00",
             "address": "10.60.7.10/24",
-            "peers": ["10.60.7.1", "10.60.7.254"],
+            "peers": [
+                {"address": "10.60.7.1", "mac": "02:00:0a:3c:07:01"},
+                {"address": "10.60.7.254", "mac": "02:00:0a:3c:07:fe"},
+            ],
             "router_mac": "02:00:0a:3c:07:01",
+            "dhcp_mac": "02:00:0a:3c:07:fe",
         }
     }
     names = {name["name"]: name["addresses"] for name in hosts["network1"]["network"]["names"]}
