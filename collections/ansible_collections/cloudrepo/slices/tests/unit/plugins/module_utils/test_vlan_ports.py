@@ -126,7 +126,7 @@ def test_all_is_made_on_a_bare_host() -> None:
         # Open vSwitch was started again: its new device is outside, the dead one inside.
         (
             with_device(host(), "root", "gw_vlan100"),
-            {"gw_vlan100": ["addresses", "alias", "namespace", "up"]},
+            {"gw_vlan100": ["addresses", "alias", "mac", "namespace", "up"]},
         ),
     ],
 )
