@@ -260,7 +260,7 @@ def dhcp(source: str, *, to: str = BROADCAST, offers: tuple[str, str] | None = N
     address, server = offers or ("0.0.0.0", "0.0.0.0")
 
     def payload(mark: bytes) -> bytes:
-        body = struct.pack(">BBBB", 2 if offers else 1, 1, 6, 0) + mark + struct.pack(">HH", 0, 0x8000)
+        body = struct.pack(">BBBB", 2 if offers else 1, 1, 6, 0) + mark + bytes(4)
         body += bytes(4) + ip_bytes(address) + ip_bytes(server) + bytes(4)
         body += (mac_bytes(to if offers else source)).ljust(16 + 64 + 128, b"\0")
         body += bytes.fromhex("63825363") + bytes([53, 1, 2 if offers else 1])

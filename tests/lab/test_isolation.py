@@ -50,6 +50,7 @@ OUTSIDE = "203.0.113.1"
 # The workers, the network node with its outer address, the controller.
 INFRASTRUCTURE = ["10.0.10.1", "10.0.10.2", "10.0.10.3", "10.0.10.4", "10.0.10.254", "203.0.113.2"]
 FOREIGN_MAC = "52:54:00:ff:ff:01"
+UNKNOWN_MAC = "52:54:00:ff:ff:02"
 
 
 def spec(name: str, port_security: bool = True) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def test_what_is_for_everybody_stays_in_its_own_link(world: World) -> None:
             ("multicast", sender, udp(mac, own, "224.0.0.251", (5353, 5353), to="01:00:5e:00:00:fb")),
             ("ipv6 to all", sender, echo6(mac, FOREIGN_MAC, to="33:33:00:00:00:01")),
             ("broadcast", sender, udp(mac, own, EVERYBODY, (9, 9), to=BROADCAST)),
-            ("to an unknown MAC", sender, udp(mac, own, "192.0.2.1", (9, 9), to=FOREIGN_MAC)),
+            ("to an unknown MAC", sender, udp(mac, own, "192.0.2.1", (9, 9), to=UNKNOWN_MAC)),
             # Of the addresses that it may talk to, but not to the MAC.
             ("gateway's address", sender, echo(mac, own, GATEWAY, to=BROADCAST)),
         ]

@@ -10,12 +10,16 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import ACCELERATORS, check_address, is_loopback
 
 WORKER = "worker"
 NETWORK = "network"
@@ -26,6 +30,7 @@ _PROGRAMS = {
 }
 # An unprivileged login often lacks the sbin folders.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+_NAMESPACE = re.compile(r"slice-([0-9]{1,10})")
 _MIB = 1024 * 1024
 _STAT_BLOCK = 512
 
@@ -66,6 +71,62 @@ def _lacks(roles: Sequence[str], bridge: str, user: str) -> Iterator[str]:
         yield "bridge %s does not exist" % bridge
     if WORKER in roles and not _has_user(user):
         yield "user %s does not exist" % user
+
+
+def wrong(roles: Sequence[str], accelerator: str, vnc_listen: str, vnc_passwords: bool) -> List[str]:
+    """The settings of a worker that it can't follow, each in a few words."""
+    if WORKER not in roles:
+        return []
+    return [*_wrong_accelerator(accelerator), *_wrong_vnc(vnc_listen, vnc_passwords)]
+
+
+def _wrong_accelerator(accelerator: str) -> Iterator[str]:
+    if accelerator not in ACCELERATORS:
+        yield 'slices_accelerator is "%s", which is none of %s' % (accelerator, ", ".join(ACCELERATORS))
+    elif accelerator == "kvm" and not has_kvm():
+        yield "slices_accelerator is kvm, but /dev/kvm can't be opened"
+
+
+def _wrong_vnc(listen: str, passwords: bool) -> Iterator[str]:
+    try:
+        address = check_address(listen)
+    except ItemError:
+        yield 'slices_vnc_listen is "%s", which is not an IP address' % listen
+        return
+    if not is_loopback(address) and not passwords:
+        yield "slices_vnc_listen is %s, which others reach, and slices_vnc_passwords is not true" % listen
+    if not _has_address(address):
+        yield "slices_vnc_listen is %s, which is no address of this host" % listen
+
+
+def _has_address(address: str) -> bool:
+    """Whether the host can listen at an address: on any port, which is given back at once."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def stamps(base_dir: str) -> List[Dict[str, Any]]:
+    """What tells which IDs were given out: the VMs by their manifests, and the slices by their namespaces."""
+    found = [_vm_stamp(path) for path in sorted(glob.glob(os.path.join(glob.escape(base_dir), "*", "*.json")))]
+    names = sorted(os.listdir(NETNS_DIR)) if os.path.isdir(NETNS_DIR) else []
+    slices = filter(None, map(_NAMESPACE.fullmatch, names))
+    found += [{"slice": "", "name": match.group(), "id": int(match.group(1))} for match in slices]
+    return [stamp for stamp in found if stamp]
+
+
+def _vm_stamp(path: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+        name = "VM %s/%s" % (manifest["slice"], manifest["name"])
+        return {"slice": manifest["slice"], "name": name, "id": int(manifest["id"])}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # Being removed, or nothing of ours.
 
 
 def has_kvm() -> bool:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sqlite3
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -23,6 +25,7 @@ Record = Mapping[str, Any]
 SCHEMA_VERSION = 2
 FIRST_ID = 1000
 BUSY_SECONDS = 30.0
+HOLD_SECONDS = 900
 
 DESIGN = "design"
 DEPLOYING = "deploying"
@@ -44,9 +47,18 @@ _SCHEMA = (
         owner TEXT NOT NULL,
         status TEXT NOT NULL CHECK (status IN ('design', 'deploying', 'running', 'deleting', 'failed')),
         reason TEXT NOT NULL,
+        has_run INTEGER NOT NULL,
         pool_first INTEGER NOT NULL,
         pool_size INTEGER NOT NULL,
         internet_server TEXT
+    )""",
+    """CREATE TABLE holds (
+        slice TEXT NOT NULL PRIMARY KEY,
+        run TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        status TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL
     )""",
     """CREATE TABLE vlans (
         vlan INTEGER NOT NULL PRIMARY KEY CHECK (vlan BETWEEN 1 AND 4094),
@@ -110,10 +122,15 @@ _SCHEMA = (
         PRIMARY KEY (slice_id, number, position),
         FOREIGN KEY (slice_id, number) REFERENCES links (slice_id, number) ON DELETE CASCADE
     )""",
+    # Refers to no other table: a slice's rows are written anew with every change, and a secret is not part of them.
+    """CREATE TABLE secrets (
+        vm_id INTEGER NOT NULL PRIMARY KEY,
+        vnc_password TEXT NOT NULL
+    )""",
 )
 
 # A record's fields that are columns of the same name; the rest of each table says where the row belongs.
-_SLICE = ("id", "name", "owner", "status", "reason")
+_SLICE = ("id", "name", "owner", "status", "reason", "has_run")
 _SLICE_COLUMNS = (*_SLICE, "pool_first", "pool_size", "internet_server")
 _VM = (
     "id",
@@ -131,7 +148,7 @@ _VM = (
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
 _LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "port_security", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp", "port_security"))
+_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp", "port_security"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {
@@ -150,9 +167,64 @@ _HOLDER = {
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
+# Nothing that is read or typed as something else. VNC takes no more than eight characters.
+_PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_PASSWORD_LENGTH = 8
+
+Passwords = Dict[str, Dict[str, str]]  # By slice and VM.
+
 
 class RegistryError(Exception):
     """The registry cannot be used, or refuses what it was asked to store."""
+
+
+class Hold(NamedTuple):
+    """Who works on a slice: no other run may change it meanwhile. Times are in seconds since 1970.
+
+    ``until`` is when it ends by itself, for a holder that died where nobody can see it.
+    """
+
+    slice: str
+    run: str
+    holder: str
+    status: str
+    since: int
+    until: int
+
+
+class Actor(NamedTuple):
+    """Who asks for a change.
+
+    Attributes:
+        run: identifies the run of ansible-playbook.
+        holder: who and where that is, in words.
+        user: the user, where it is certain who that is; else empty.
+        admins: users who may change the slices of others.
+        dead_run: a run that is known to have died, whose hold therefore counts no more.
+        hold_seconds: how long a hold lasts that is neither given up nor renewed.
+    """
+
+    run: str = ""
+    holder: str = ""
+    user: str = ""
+    admins: Sequence[str] = ()
+    dead_run: str = ""
+    hold_seconds: int = HOLD_SECONDS
+
+
+NOBODY = Actor()
+
+
+class HeldError(RegistryError):
+    """Another run works on the slice."""
+
+    def __init__(self, hold: Hold) -> None:
+        verb = "deleted" if hold.status == DELETING else "deployed"
+        super().__init__(
+            "slice %s is being %s by %s since %s; should that run have died, the slice is free again at %s"
+            % (hold.slice, verb, hold.holder, _clock(hold.since), _clock(hold.until))
+        )
+        self.hold = hold
 
 
 class Change(NamedTuple):
@@ -170,7 +242,8 @@ def read(connection: sqlite3.Connection) -> Dict[str, Any]:
     """The whole registry, slices ordered by ID. Call it on a snapshot or inside a transaction."""
     counters = ("revision", "next_id", "last_worker")
     row = connection.execute("SELECT %s FROM meta" % ", ".join(counters)).fetchone()
-    return dict(zip(counters, row), slices=_records(connection))
+    holds = [Hold(*row)._asdict() for row in connection.execute("SELECT * FROM holds ORDER BY slice")]
+    return dict(zip(counters, row), slices=_records(connection), holds=holds)
 
 
 def reserve(
@@ -180,13 +253,16 @@ def reserve(
     revision: int,
     next_id: int,
     last_worker: str,
+    actor: Actor = NOBODY,
 ) -> Change:
     """Store ``record`` with ``status``, if the registry is still at ``revision``.
 
     A record that is stored already is left alone, and one that is running stays so.
+    Who deploys it holds it from now on.
 
     Raises:
-        RegistryError: the record is not sound, or claims what another slice holds.
+        HeldError: another run works on the slice.
+        RegistryError: the record is not sound, claims what another slice holds, or is not the actor's to change.
     """
     _check(record)
     wanted = dict(record, status=status, reason="")
@@ -194,13 +270,20 @@ def reserve(
         with _transaction(connection):
             registry = read(connection)
             stored = _find(registry, record["name"])
+            wanted["has_run"] = bool(stored and stored["has_run"])
+            _refuse_stranger(actor, stored or wanted)
+            _refuse_stranger(actor, wanted)
+            _refuse_held(connection, record["name"], actor)
             if registry["revision"] != revision:
                 return Change(stored, stored, conflict=True)
+            if status == DEPLOYING:
+                _hold(connection, record["name"], status, actor)
             if stored is not None and stored["status"] in (RUNNING, status) and _same_design(stored, wanted):
                 return Change(stored, stored)
             _delete(connection, wanted)
             _insert_record(connection, wanted)
             _refuse_used_ids(wanted, stored, registry["next_id"])
+            _forget_secrets(connection)
             _advance(connection, max(registry["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
             return Change(stored, _find(read(connection), record["name"]))
     except sqlite3.IntegrityError as error:
@@ -208,11 +291,29 @@ def reserve(
         raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
 
 
-def set_status(connection: sqlite3.Connection, name: str, status: str, reason: str) -> Change:
+def set_status(
+    connection: sqlite3.Connection,
+    name: str,
+    status: str,
+    reason: str,
+    actor: Actor = NOBODY,
+    expected: Optional[Record] = None,
+) -> Change:
     """Set a slice's status and the reason for it; once it is running, its retired VMs are gone.
 
+    Who is to deploy or delete it holds it from now on; with any other status it is given up.
+
+    Args:
+        connection: the registry.
+        name: the slice.
+        status: what it is from now on.
+        reason: why.
+        actor: who asks.
+        expected: the record from which that was decided, if the slice must not have changed since.
+
     Raises:
-        RegistryError: there is no such slice. One that is to be deleted may be missing.
+        HeldError: another run works on the slice.
+        RegistryError: it is not the actor's to change, has changed, or is not there; one to be deleted may be missing.
     """
     with _transaction(connection):
         stored = _find(read(connection), name)
@@ -220,24 +321,119 @@ def set_status(connection: sqlite3.Connection, name: str, status: str, reason: s
             if status == DELETING:
                 return Change(None, None)
             raise RegistryError("slice %s is not in the registry" % name)
-        wanted = dict(stored, status=status, reason=reason)
+        _refuse_stranger(actor, stored)
+        _refuse_held(connection, name, actor)
+        if expected is not None and stored != expected:
+            raise RegistryError("slice %s has been changed meanwhile; run this again" % name)
+        if status in (DEPLOYING, DELETING):
+            _hold(connection, name, status, actor)
+        else:
+            _give_up(connection, name)
+        wanted = dict(stored, status=status, reason=reason, has_run=stored["has_run"] or status == RUNNING)
         if status == RUNNING:
             wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
         if wanted != stored:
             _delete(connection, stored)
             _insert_record(connection, wanted)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, wanted)
 
 
-def remove(connection: sqlite3.Connection, name: str) -> Change:
-    """Remove a slice and everything it holds."""
+def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> Change:
+    """Remove a slice and everything it holds.
+
+    Raises:
+        HeldError: another run works on the slice.
+        RegistryError: it is not the actor's to remove.
+    """
     with _transaction(connection):
         stored = _find(read(connection), name)
         if stored is not None:
+            _refuse_stranger(actor, stored)
+            _refuse_held(connection, name, actor)
+            _give_up(connection, name)
             _delete(connection, stored)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, None)
+
+
+def read_passwords(connection: sqlite3.Connection, actor: Actor) -> Passwords:
+    """The VNC passwords of the VMs that have one, of all slices that the one who asks may change."""
+    found: Passwords = {}
+    for slice_name, owner, vm, password in connection.execute(
+        "SELECT s.name, s.owner, v.name, x.vnc_password FROM secrets x"
+        " JOIN vms v ON v.id = x.vm_id JOIN slices s ON s.id = v.slice_id ORDER BY v.id"
+    ):
+        if not _is_stranger(actor, owner):
+            found.setdefault(slice_name, {})[vm] = password
+    return found
+
+
+def make_passwords(connection: sqlite3.Connection, record: Record) -> Tuple[Passwords, bool]:
+    """Give a random VNC password to each VM of a slice that has none.
+
+    Returns:
+        Those of all its VMs, and whether some are new.
+    """
+    vms = [vm for vm in record["vms"] if not vm["retired"]]
+    with _transaction(connection):
+        known = dict(connection.execute("SELECT vm_id, vnc_password FROM secrets"))
+        new = {vm["id"]: _random_password() for vm in vms if vm["id"] not in known}
+        _insert(connection, "secrets", ("vm_id", "vnc_password"), list(new.items()))
+    known.update(new)
+    return {record["name"]: {vm["name"]: known[vm["id"]] for vm in vms}}, bool(new)
+
+
+def _random_password() -> str:
+    return "".join(secrets.choice(_PASSWORD_ALPHABET) for _place in range(_PASSWORD_LENGTH))
+
+
+def _forget_secrets(connection: sqlite3.Connection) -> None:
+    """Delete the secrets of VMs that are in no record any more."""
+    connection.execute("DELETE FROM secrets WHERE vm_id NOT IN (SELECT id FROM vms)")
+
+
+def _refuse_stranger(actor: Actor, record: Record) -> None:
+    """Only the owner and admins change a slice."""
+    if _is_stranger(actor, record["owner"]):
+        raise RegistryError(
+            "slice %s belongs to %s: %s may not change it (slices_admins may)"
+            % (record["name"], record["owner"], actor.user)
+        )
+
+
+def _is_stranger(actor: Actor, owner: str) -> bool:
+    """Where it is not certain who asks, whoever reaches the host is none."""
+    return bool(actor.user) and actor.user != owner and actor.user not in actor.admins
+
+
+def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
+    hold = _hold_of(connection, name)
+    if hold and hold.run not in (actor.run, actor.dead_run) and hold.until > time.time():
+        raise HeldError(hold)
+
+
+def _hold_of(connection: sqlite3.Connection, name: str) -> Optional[Hold]:
+    row = connection.execute("SELECT * FROM holds WHERE slice = ?", (name,)).fetchone()
+    return Hold(*row) if row else None
+
+
+def _hold(connection: sqlite3.Connection, name: str, status: str, actor: Actor) -> None:
+    """Note who works on a slice; a module that is called by hand has no run that could be asked later."""
+    if actor.run:
+        now = int(time.time())
+        row = Hold(name, actor.run, actor.holder, status, now, now + actor.hold_seconds)
+        connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _give_up(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("DELETE FROM holds WHERE slice = ?", (name,))
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _find(registry: Mapping[str, Any], name: str) -> Optional[Dict[str, Any]]:
@@ -536,15 +732,15 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     if "schema_version" not in columns:
         raise RegistryError("%s is not a registry" % path)
     (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if version < SCHEMA_VERSION:
+        raise RegistryError(
+            "registry %s has schema version %d of an older cloudrepo.slices, this one needs %d: move the file away and"
+            " run rebuild_registry" % (path, version, SCHEMA_VERSION)
+        )
     if version > SCHEMA_VERSION:
         raise RegistryError(
             "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"
             % (path, version, SCHEMA_VERSION)
-        )
-    if version < SCHEMA_VERSION:
-        raise RegistryError(
-            "registry %s has schema version %d, but this version of cloudrepo.slices needs %d:"
-            " the playbook rebuild_registry makes it anew from the hosts" % (path, version, SCHEMA_VERSION)
         )
 
 

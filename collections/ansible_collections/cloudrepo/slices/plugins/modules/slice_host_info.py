@@ -42,6 +42,18 @@ options:
     description: The user as which a worker runs QEMU.
     type: str
     default: slices-qemu
+  accelerator:
+    description: What a worker shall run VMs with, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: auto
+  vnc_listen:
+    description: Where a worker shall serve the VMs' screens, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: 127.0.0.1
+  vnc_passwords:
+    description: Whether the screens ask for a password, without which only the loopback is allowed.
+    type: bool
+    default: false
 seealso:
   - module: cloudrepo.slices.slice_registry
 """
@@ -88,11 +100,25 @@ host:
       type: dict
       sample:
         cirros-0.6.2-x86_64-disk.img: 117440512
+    stamps:
+      description:
+        - The VMs and namespaces of slices on the host, with the IDs that were given to them.
+        - A namespace does not tell the name of its slice.
+      type: list
+      elements: dict
+      sample:
+        - {slice: web, name: VM web/db, id: 1002}
+        - {slice: "", name: slice-1000, id: 1000}
     missing:
       description: What the host lacks for its roles, empty if it is ready.
       type: list
       elements: str
       sample: ["bridge br-int does not exist"]
+    wrong:
+      description: The settings that a worker can't follow, as the role calls them. Empty if it can follow all.
+      type: list
+      elements: str
+      sample: ["slices_accelerator is kvm, but /dev/kvm can't be opened"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -103,6 +129,9 @@ ARGUMENT_SPEC = {
     "base_dir": {"type": "path", "default": "~/vm_images"},
     "bridge": {"type": "str", "default": "br-int"},
     "user": {"type": "str", "default": "slices-qemu"},
+    "accelerator": {"type": "str", "default": "auto"},
+    "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+    "vnc_passwords": {"type": "bool", "default": False},
 }
 
 
@@ -115,7 +144,9 @@ def main() -> None:
             **_host.capacity(params["base_dir"]),
             "kvm": _host.has_kvm(),
             "images": _host.images(params["base_dir"]),
+            "stamps": _host.stamps(params["base_dir"]),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
+            "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
     except OSError as error:
         module.fail_json(msg="base_dir: %s" % error)
