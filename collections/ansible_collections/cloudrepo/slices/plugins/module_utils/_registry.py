@@ -110,6 +110,7 @@ _SCHEMA = (
         subnet TEXT,
         gateway INTEGER NOT NULL,
         dhcp INTEGER NOT NULL,
+        port_security INTEGER NOT NULL,
         server_address TEXT,
         PRIMARY KEY (slice_id, number),
         FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
@@ -147,9 +148,9 @@ _VM = (
     "retired",
 )
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
-_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address")
+_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "port_security", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp"))
+_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp", "port_security"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {

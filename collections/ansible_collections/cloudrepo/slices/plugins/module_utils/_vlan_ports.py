@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface, ip_address
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac, router_mac
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
@@ -157,11 +157,18 @@ def _interface(value: str) -> IPv4Interface:
 
 def _security(fields: Mapping[str, Any]) -> _openflow.Security:
     address = _interface(fields["address"])
+    peers = None
+    if fields["peers"] is not None:
+        peers = [
+            _openflow.Peer(str(parse_address(peer["address"], address.network)), parse_mac(peer["mac"]))
+            for peer in fields["peers"]
+        ]
     return _openflow.Security(
         mac=parse_mac(fields["mac"]),
         address=address,
-        peers=[str(parse_address(peer, address.network)) for peer in fields["peers"]],
+        peers=peers,
         router_mac=parse_mac(fields["router_mac"]) if fields["router_mac"] is not None else None,
+        dhcp_mac=parse_mac(fields["dhcp_mac"]) if fields["dhcp_mac"] is not None else None,
     )
 
 
@@ -196,10 +203,12 @@ def _wanted_tap(port: Mapping[str, Any], options: Options) -> State:
 
 
 def _wanted_internal(port: Mapping[str, Any], options: Options) -> State:
+    address = _interface(port["address"]) if port["address"] is not None else None
     return dict(
         _wanted_port(port, options),
         namespace=options.namespace,
-        addresses=[str(_interface(port["address"]))] if port["address"] is not None else [],
+        mac=router_mac(address.ip) if address else None,
+        addresses=[str(address)] if address else [],
         gateway=port["gateway"],
         sysctls={"ipv4.forwarding": int(port["forwarding"]), "ipv6.disable_ipv6": 1},
     )
@@ -301,10 +310,15 @@ def _observed_internal(name: str, options: Options, host: Host) -> State:
         type=INTERNAL,
         attached=port is not None and not port.error and device is not None,
         namespace=options.namespace if in_namespace else None,
+        mac=device.mac if device and _has_address(name, options) else None,
         addresses=device.addresses if device else [],
         gateway=host.inside.gateways.get(name) if host.inside and in_namespace else None,
         sysctls=_settings(name, INTERNAL, host),
     )
+
+
+def _has_address(name: str, options: Options) -> bool:
+    return any(port["name"] == name and port["address"] is not None for port in options.ports)
 
 
 def _observed_port(port: Optional[_ovs.Port], device: Optional[_iproute.Device]) -> Dict[str, Any]:

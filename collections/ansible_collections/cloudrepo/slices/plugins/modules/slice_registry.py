@@ -282,6 +282,10 @@ options:
             description: Whether addresses are given out on it.
             type: bool
             required: true
+          port_security:
+            description: Whether guests are held to their MAC and address on it.
+            type: bool
+            required: true
           server_address:
             description: Address of the slice's own port on it with prefix length, if it has one.
             type: str
@@ -488,6 +492,7 @@ LINK_SPEC = {
     "subnet": {"type": "str"},
     "gateway": _needed("bool"),
     "dhcp": _needed("bool"),
+    "port_security": _needed("bool"),
     "server_address": {"type": "str"},
     "endpoints": _items({"vm": _needed("str"), "interface": _needed("str")}),
 }

@@ -39,7 +39,8 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
     ids = {vm["name"]: vm["id"] for vm in vms}
     for link in record["links"]:
         ends = " <-> ".join(f"VM{ids[end['vm']]}.{end['interface']}" for end in link["endpoints"])
-        yield f"  Link {link['number']}: {ends} (VLAN {link['vlan']})"
+        secured = ", port security" if link["port_security"] else ""
+        yield f"  Link {link['number']}: {ends} (VLAN {link['vlan']}{secured})"
 
 
 def _password(vm: Mapping[str, Any]) -> str:

@@ -60,6 +60,7 @@ class Link:
     subnet: IPNetwork | None
     dhcp: bool
     gateway: bool
+    port_security: bool
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,10 @@ def _links(raw_links: list[dict[str, Any]]) -> tuple[Link, ...]:
         else:
             check_name(name, f"links[{index}]: name")
         subnet = None if checked["subnet"] is None else parse_subnet(checked["subnet"], label)
-        links.append(Link(name, label, endpoints, subnet, checked["dhcp"], checked["gateway"]))
+        dhcp, port_security = checked["dhcp"], checked["port_security"]
+        if port_security and not dhcp:
+            raise SpecError(f"{label}: port_security needs dhcp: a guest without a given address can't be held to it")
+        links.append(Link(name, label, endpoints, subnet, dhcp, checked["gateway"], port_security))
     return tuple(links)
 
 

@@ -100,6 +100,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             "subnet": draw(st.none() | st.text()),
             "gateway": draw(st.booleans()),
             "dhcp": draw(st.booleans()),
+            "port_security": draw(st.booleans()),
             "server_address": draw(st.none() | st.just("10.0.0.1/24")),
             "endpoints": [
                 {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))

@@ -18,7 +18,7 @@ def port(name: str, **external_ids: str) -> _ovs.Port:
 
 
 def device(name: str, alias: str) -> _iproute.Device:
-    return _iproute.Device(name, alias, True, "", [])
+    return _iproute.Device(name, alias, True, "", [], "")
 
 
 def test_a_vm_is_known_by_its_manifest_its_disk_or_its_folder(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def changes(found: Any, **fields: Any) -> dict[str, tuple[str, list[str]]]:
     return {action.name: (action.kind, action.changed_keys() if action.kind == "modify" else []) for action in todo}
 
 
+PEER = SECURITY["peers"][0]
 GATEWAY = {"type": "internal", "vlan": 5, "address": "10.0.0.1/24"}
 
 
@@ -46,7 +47,12 @@ GATEWAY = {"type": "internal", "vlan": 5, "address": "10.0.0.1/24"}
         (port("x", vlan=5, security={**SECURITY, "mac": "52:54"}), "'52:54' is not a MAC address"),
         (port("x", vlan=5, security={**SECURITY, "router_mac": "02"}), "'02' is not a MAC address"),
         (port("x", vlan=5, security={**SECURITY, "address": "10.60.7.10"}), "is not an address with its prefix"),
-        (port("x", vlan=5, security={**SECURITY, "peers": ["10.60.8.1"]}), "10.60.8.1 is not in 10.60.7.0/24"),
+        (
+            port("x", vlan=5, security={**SECURITY, "peers": [{**PEER, "address": "10.60.8.1"}]}),
+            "10.60.8.1 is not in 10.60.7",
+        ),
+        (port("x", vlan=5, security={**SECURITY, "peers": [{**PEER, "mac": "02"}]}), "'02' is not a MAC address"),
+        (port("x", vlan=5, security={**SECURITY, "dhcp_mac": "02"}), "'02' is not a MAC address"),
         (port("x", **{**GATEWAY, "address": "10.0.0.1"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "fd00::1/64"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "10.0.0.0/24"}), "10.0.0.0/24 is no address for a host"),
@@ -120,7 +126,7 @@ def test_all_is_made_on_a_bare_host() -> None:
         # Open vSwitch was started again: its new device is outside, the dead one inside.
         (
             with_device(host(), "root", "gw_vlan100"),
-            {"gw_vlan100": ["addresses", "alias", "namespace", "up"]},
+            {"gw_vlan100": ["addresses", "alias", "mac", "namespace", "up"]},
         ),
     ],
 )
