@@ -16,7 +16,13 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
+    NAME_RULE,
+    OWNER_RULE,
+    is_interface_name,
+    is_name,
+    is_owner,
+)
 
 Record = Mapping[str, Any]
 
@@ -301,6 +307,8 @@ def _check(record: Record) -> None:
 def _problems(record: Record) -> Iterator[str]:
     if not is_name(record["name"]):
         yield "a slice's name has " + NAME_RULE
+    if not is_owner(record["owner"]):
+        yield "owner %r is not %s" % (record["owner"], OWNER_RULE)
     for index, vm in enumerate(record["vms"]):
         where = 'vms[%d] "%s"' % (index, vm["name"])
         if not is_name(vm["name"]):

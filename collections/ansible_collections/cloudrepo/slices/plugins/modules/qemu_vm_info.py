@@ -75,9 +75,9 @@ vms:
   sample: [{"slice": "web", "name": "web", "id": 1001, "pid": 4711, "status": "running", "vnc_port": 5901}]
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, scan, slices
@@ -95,8 +95,8 @@ def main() -> None:
     only = module.params["slice"]
     if only is not None and not is_name(only):
         module.fail_json(msg='slice "%s": the name must be %s' % (only, NAME_RULE))
-    base_dir, run_dir = (os.path.abspath(module.params[key]) for key in ("base_dir", "run_dir"))
     try:
+        base_dir, run_dir = (normal_path(option, module.params[option]) for option in ("base_dir", "run_dir"))
         found = [
             {
                 "slice": name,
@@ -109,7 +109,7 @@ def main() -> None:
             for name in ([only] if only else slices(base_dir, run_dir))
             for vm, (state, pid) in scan(Host(base_dir, run_dir, name)).items()
         ]
-    except (ItemError, OSError) as error:
+    except (ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, vms=found)
 

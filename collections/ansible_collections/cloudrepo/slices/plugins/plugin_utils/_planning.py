@@ -22,7 +22,7 @@ from ._placement import Placement, Room, Worker, disk_mb, vm_room
 from ._schema import SpecError
 from ._settings import Cluster, Settings
 from ._shares import host_shares
-from ._spec import Flavor, SliceSpec, Vm
+from ._spec import Flavor, SliceSpec, Vm, check_owner
 
 Record = dict[str, Any]
 
@@ -62,6 +62,7 @@ def plan(
         raise SpecError(f"slice {spec.name} is being deleted: wait for that to end, or run delete_slice again")
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
+    check_owner(owner)
     _check_quota(owner, spec, known, others, settings)
     for vm in spec.vms:
         _check_change(vm, sizes[vm.name], known)
