@@ -16,6 +16,7 @@ from typing import Iterator, Optional
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import PATH_RULE, is_path
 
+_LOCKS = "/run/cloudrepo/lock"
 # A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 
@@ -82,6 +83,17 @@ def locked(folder: str) -> Iterator[None]:
                 return
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def serialized(name: str) -> Iterator[None]:
+    """Hold a name on this host alone, for what is in no folder. A run that died may still have a module at work."""
+    folder = os.path.join(_LOCKS, name)
+    with locked(folder):
+        try:
+            yield
+        finally:
+            tidy(folder)
 
 
 def _open(folder: str) -> Optional[int]:
