@@ -41,9 +41,10 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import re
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, parse_settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_flavors, parse_spec
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._yaml import load_yaml
 
 from . import hostile, readers
-from .plugin_utils.clusters import FLAVORS, IMAGES, NETWORK_NODE, workers
+from .plugin_utils.clusters import EMPTY, FLAVORS, IMAGES, NETWORK_NODE, workers
 
 WORLDS = 10_000
 _SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "../../../roles/slice/meta/argument_specs.yml")
@@ -318,6 +319,48 @@ def fate(world: hostile.World, registry: Registry) -> str:
         return f"refused by {error.by}"
     registry.take(planned)
     return "built"
+
+
+TEXTS = [
+    "vms: [\u202e",
+    '{"\\e[31m": 1, "\\e[31m": 2}',
+    "{" + "? " * 3000,
+    "[" * 5000,
+    "name: !!python/object/apply:os.system [reboot]",
+    'name: !<tag:\\x1b> "x"',
+    "a: &a [*a]",
+    "vms: *nobody\u200b",
+    "x\0y",
+    "\x1b[31m",
+    "{name: web, vms: [{name: a, flavor: !!binary aGk=}]}",
+    "{name: web, vlan_pool_size: 0x" + "f" * 5000 + "}",
+    "{name: web, vms: 2026-13-45}",
+    "name: " + "9" * 5000,
+    "- " * 2000,
+    "{name: web, ? [a, b] : 1}",
+    "{? {a: b} : 1}",
+    "--- a\n--- b",
+    "key: " + "x" * 5000 + ": y",
+]
+
+
+@pytest.mark.parametrize("number", range(len(TEXTS)))
+def test_hostile_yaml(number: int) -> None:
+    with pytest.raises(SpecError) as refused:
+        parse_spec(load_yaml(TEXTS[number], "slice_spec"))
+    readers.assert_printable(str(refused.value))
+    assert len(str(refused.value)) <= _ERROR_MAX
+
+
+def test_whose_slice_it_would_be_is_checked_too() -> None:
+    cluster = Cluster(workers(), NETWORK_NODE, IMAGES)
+    spec, flavors, settings = read_world({**hostile.good_world(0), "slice_spec": {"name": "a", **VMS}})
+    for owner in ("alice\n", "", "a b", "\uff41", "a" * 151):
+        with pytest.raises(SpecError, match="owner"):
+            plan(spec, owner, flavors, cluster, EMPTY, settings)
+
+
+VMS = {"vms": [{"name": "a", "flavor": "cirros"}]}
 
 
 def test_hostile_worlds(record_property: Any) -> None:
