@@ -251,7 +251,7 @@ def build_ports(params: Mapping[str, Any]) -> None:
 def build_vms(params: Mapping[str, Any]) -> None:
     common = {"vnc_listen": _qemu.check_address(params["vnc_listen"]), "accelerator": "tcg", "nic_offload": False}
     base_dir = normal_path("base_dir", params["base_dir"])
-    for name, config in _qemu.parse(params["vms"], {**common, "user": params["user"]}).items():
+    for name, config in _qemu.parse(params["vms"], {**common, "user": params["user"]}, params["vnc_passwords"]).items():
         paths = _qemu.vm_paths(base_dir, RUN_DIR, params["slice"], name)
         assert_file_of(base_dir, params["slice"], paths)
         argv = _qemu.argv(params["slice"], name, config, paths, "tcg")
