@@ -44,7 +44,7 @@ QEMU_KEYS: dict[str, list[set[str]]] = {
     "-name": [{"guest"}],
     "-sandbox": [{"", "obsolete", "elevateprivileges", "spawn", "resourcecontrol"}],
     "-machine": [{""}],
-    "-accel": [{""}],
+    "-accel": [{""}, {"", "tb-size"}],
     "-cpu": [{""}],
     "-smp": [{""}],
     "-m": [{""}],
