@@ -20,7 +20,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 from urllib.parse import quote
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
+    NAME_RULE,
+    OWNER_RULE,
+    is_interface_name,
+    is_name,
+    is_owner,
+)
 
 Record = Mapping[str, Any]
 
@@ -534,6 +540,8 @@ def problems(record: Record) -> Iterator[str]:
     """What is wrong with a record in itself."""
     if not is_name(record["name"]):
         yield "a slice's name has " + NAME_RULE
+    if not is_owner(record["owner"]):
+        yield "owner %r is not %s" % (record["owner"], OWNER_RULE)
     for index, vm in enumerate(record["vms"]):
         where = 'vms[%d] "%s"' % (index, vm["name"])
         if not is_name(vm["name"]):

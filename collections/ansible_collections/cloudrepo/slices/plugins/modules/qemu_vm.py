@@ -234,7 +234,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, tidy
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
@@ -414,11 +414,10 @@ def main() -> None:
     params = dict(module.params)
     if not is_name(params["slice"]):
         module.fail_json(msg='slice "%s": the name must be %s' % (params["slice"], NAME_RULE))
-    params["base_dir"] = os.path.abspath(params["base_dir"])
-    params["run_dir"] = os.path.abspath(params["run_dir"])
     try:
+        params.update({option: normal_path(option, params[option]) for option in ("base_dir", "run_dir")})
         result = _ensure(params, module.check_mode)
-    except (ItemError, CommandError, OSError) as error:
+    except (ItemError, CommandError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     for text in result["pending"]:
         module.warn(text)

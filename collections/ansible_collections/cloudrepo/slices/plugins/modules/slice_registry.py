@@ -448,7 +448,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_recovery
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, PATH_RULE, is_name, is_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 
 
@@ -547,6 +547,8 @@ REQUIRED_IF = [
 
 
 def _check(params: Dict[str, Any]) -> None:
+    if not is_path(params["path"]):
+        raise _registry.RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
     if params["slice"] is not None and not is_name(params["slice"]):
         raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):

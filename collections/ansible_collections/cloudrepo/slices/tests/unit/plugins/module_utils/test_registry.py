@@ -130,7 +130,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "id": 1000,
         "name": "any",
-        "owner": draw(st.text()),
+        "owner": draw(st.from_regex(r"[A-Za-z0-9_.@+-]{1,150}", fullmatch=True)),
         "status": "running",
         "reason": "left over",
         "has_run": False,
