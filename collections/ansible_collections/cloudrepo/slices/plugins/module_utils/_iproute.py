@@ -19,13 +19,14 @@ _FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 
 
 class Device(NamedTuple):
-    """A network device; ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length."""
+    """A network device and its MAC; ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length."""
 
     name: str
     alias: str
     up: bool
     user: str
     addresses: List[str]
+    mac: str
 
 
 class Network(NamedTuple):
@@ -82,6 +83,10 @@ def set_up(name: str) -> str:
     return "link set dev %s up" % name
 
 
+def set_mac(name: str, mac: str) -> str:
+    return "link set dev %s address %s" % (name, mac)
+
+
 def move(name: str, namespace: str) -> str:
     return "link set dev %s netns %s" % (name, namespace)
 
@@ -123,4 +128,5 @@ def _device(link: Dict[str, Any]) -> Device:
             for address in link.get("addr_info", [])
             if address.get("family") == "inet"
         ],
+        mac=link.get("address", ""),
     )

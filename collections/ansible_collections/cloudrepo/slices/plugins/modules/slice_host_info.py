@@ -42,6 +42,18 @@ options:
     description: The user as which a worker runs QEMU.
     type: str
     default: slices-qemu
+  accelerator:
+    description: What a worker shall run VMs with, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: auto
+  vnc_listen:
+    description: Where a worker shall serve the VMs' screens, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: 127.0.0.1
+  vnc_passwords:
+    description: Whether the screens ask for a password, without which only the loopback is allowed.
+    type: bool
+    default: false
 seealso:
   - module: cloudrepo.slices.slice_registry
 """
@@ -102,16 +114,25 @@ host:
       type: list
       elements: str
       sample: ["bridge br-int does not exist"]
+    wrong:
+      description: The settings that a worker can't follow, as the role calls them. Empty if it can follow all.
+      type: list
+      elements: str
+      sample: ["slices_accelerator is kvm, but /dev/kvm can't be opened"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _host
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
 
 ARGUMENT_SPEC = {
     "roles": {"type": "list", "elements": "str", "choices": ["worker", "network"], "required": True},
     "base_dir": {"type": "path", "default": "~/vm_images"},
     "bridge": {"type": "str", "default": "br-int"},
     "user": {"type": "str", "default": "slices-qemu"},
+    "accelerator": {"type": "str", "default": "auto"},
+    "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+    "vnc_passwords": {"type": "bool", "default": False},
 }
 
 
@@ -120,15 +141,17 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     params = module.params
     try:
+        base_dir = normal_path("base_dir", params["base_dir"])
         host = {
-            **_host.capacity(params["base_dir"]),
+            **_host.capacity(base_dir),
             "kvm": _host.has_kvm(),
-            "images": _host.images(params["base_dir"]),
-            "stamps": _host.stamps(params["base_dir"]),
+            "images": _host.images(base_dir),
+            "stamps": _host.stamps(base_dir),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
+            "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
-    except OSError as error:
-        module.fail_json(msg="base_dir: %s" % error)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, host=host)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -19,10 +20,13 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
     Actor,
     Change,
+    DamagedError,
     HeldError,
     RegistryError,
+    make_passwords,
     opened,
     read,
+    read_passwords,
     remove,
     reserve,
     set_status,
@@ -96,6 +100,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             "subnet": draw(st.none() | st.text()),
             "gateway": draw(st.booleans()),
             "dhcp": draw(st.booleans()),
+            "port_security": draw(st.booleans()),
             "server_address": draw(st.none() | st.just("10.0.0.1/24")),
             "endpoints": [
                 {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))
@@ -125,7 +130,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "id": 1000,
         "name": "any",
-        "owner": draw(st.text()),
+        "owner": draw(st.from_regex(r"[A-Za-z0-9_.@+-]{1,150}", fullmatch=True)),
         "status": "running",
         "reason": "left over",
         "has_run": False,
@@ -400,14 +405,44 @@ def test_an_unknown_slice_can_only_be_deleted(connection: sqlite3.Connection) ->
 
 def test_removing_leaves_no_row_behind(connection: sqlite3.Connection) -> None:
     store(connection, web())
+    make_passwords(connection, web())
 
     assert remove(connection, "web") == Change(dict(web(), status="deploying"), None)
 
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
     assert rows.pop("meta") == 1
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert set(rows.values()) == {0}
+
+
+def test_passwords_stay_as_long_as_their_vm(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    store(connection, small("other", 1010, 200))
+    made, changed = make_passwords(connection, web())
+    assert changed and sorted(made["web"]) == ["db", "web"] and len(set(made["web"].values())) == 2
+    assert all(re.fullmatch("[a-zA-Z2-9]{8}", password) for password in made["web"].values())
+    revision = read(connection)["revision"]
+    assert make_passwords(connection, web()) == (made, False) and read(connection)["revision"] == revision
+
+    # Each of these writes all rows of the slice anew.
+    set_status(connection, "web", "failed", "why")
+    store(connection, web())
+    set_status(connection, "other", "failed", "why")
+    assert make_passwords(connection, web()) == (made, False) and read_passwords(connection, Actor()) == made
+
+    web_vm, db_vm = web()["vms"]
+    retired = {**web(), "vms": [web_vm, {**db_vm, "retired": True}], "links": []}
+    store(connection, retired)
+    assert read_passwords(connection, Actor()) == made
+    set_status(connection, "web", "running", "")
+    assert read_passwords(connection, Actor()) == {"web": {"web": made["web"]["web"]}}
+    assert "password" not in str(read(connection))
+    # Where it is certain who asks, others' screens are none of their business.
+    owner = web()["owner"]
+    assert list(read_passwords(connection, Actor(user=owner))) == ["web"]
+    assert list(read_passwords(connection, Actor(user="mallory"))) == []
+    assert list(read_passwords(connection, Actor(user="mallory", admins=("mallory",)))) == ["web"]
 
 
 def _race(path: str, name: str, rounds: int, barrier: Any, results: Any) -> None:
@@ -550,11 +585,52 @@ def test_what_is_no_registry_is_left_alone(tmp_path: Path, write: bool) -> None:
         connection.execute("CREATE TABLE meta (key TEXT)")
     connection.close()
 
-    for file in (text, foreign):
+    for file, reason in ((text, "file is not a database"), (foreign, "it is no registry")):
         content = file.read_bytes()
-        with pytest.raises(RegistryError, match=f"^{file} is not a registry"), opened(str(file), write):
+        message = rf"^registry {file} is damaged \({reason}\): run the playbook rebuild_registry"
+        with pytest.raises(DamagedError, match=message), opened(str(file), write):
             pass
         assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_registry_that_was_emptied_is_not_a_new_one(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "registry.sqlite"
+    path.touch()
+
+    with pytest.raises(DamagedError, match=rf"^registry {path} is damaged \(it is empty\)"), opened(str(path), write):
+        pass
+    assert path.stat().st_size == 0
+
+
+def test_a_registry_that_was_cut_off_is_damaged_wherever_that_was(path: str) -> None:
+    with opened(path, write=True) as connection:
+        store(connection, web())
+    content = Path(path).read_bytes()
+
+    for size in range(0, len(content), 1024):
+        Path(path).write_bytes(content[:size])
+        with pytest.raises(DamagedError, match="run the playbook rebuild_registry"):
+            _read(path)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_the_journal_of_a_lost_registry_is_not_given_to_a_new_one(path: str, write: bool) -> None:
+    os.makedirs(os.path.dirname(path))
+    Path(path + "-journal").touch()
+
+    with pytest.raises(DamagedError, match="it is gone, its journal is not"), opened(path, write):
+        pass
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_an_older_schema_is_to_be_rebuilt(path: str, write: bool) -> None:
+    with opened(path, write=True) as connection:
+        connection.execute("UPDATE meta SET schema_version = schema_version - 1")
+
+    with pytest.raises(DamagedError, match=r"schema version .* run the playbook rebuild_registry"), opened(path, write):
+        pass
 
 
 @pytest.mark.parametrize("write", [True, False])
