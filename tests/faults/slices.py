@@ -43,7 +43,8 @@ def _ring(numbers: list[int], internet: set[int]) -> list[dict[str, Any]]:
 def _links(numbers: list[int]) -> list[dict[str, Any]]:
     ends = zip(numbers, [*numbers[1:], numbers[0]], strict=True)
     return [
-        {"name": f"l{place}", "endpoints": [f"vm{a}:eth2", f"vm{b}:eth1"]} for place, (a, b) in enumerate(ends, start=1)
+        {"name": f"l{place}", "endpoints": [f"vm{a}:eth2", f"vm{b}:eth1"], "port_security": place == 3}
+        for place, (a, b) in enumerate(ends, start=1)
     ]
 
 
