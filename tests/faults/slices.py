@@ -111,6 +111,8 @@ def changed_allocations(before: Record, after: Record) -> list[str]:
 def names_of(record: Record) -> dict[str, str]:
     """A name for each number of a record, so that two deploys of one spec can be compared."""
     names = {str(record["id"]): "SLICE", f"slice-{record['id']}": "NAMESPACE", f"inet_{record['id']}": "INET"}
+    first, size = record["vlan_pool"]["first"], record["vlan_pool"]["size"]
+    names[f"{first}-{first + size - 1}"] = "POOL"
     for vm in record["vms"]:
         names[str(vm["id"])] = f"VM({vm['name']})"
         names[str(vm["vnc_port"])] = f"VNC({vm['name']})"
