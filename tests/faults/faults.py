@@ -315,6 +315,7 @@ def without_sshd(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
 def reboot(host: str) -> None:
     lab.end_host(host)
     lab.start_hosts()
+    lab.playbook("prepare_hosts")
 
 
 @contextmanager
@@ -375,6 +376,9 @@ def registry_damaged(run: Run, damage: Callable[[Path], None]) -> Iterator[None]
     except Exception as error:
         run.problems.append(f"rebuild_registry: {str(error)[-1500:]}")
         shutil.copyfile(copy, path)
+    # What rebuild_registry keeps of the old one is for its user to look at.
+    for kept in path.parent.glob(f"{path.name}.damaged-*"):
+        kept.unlink()
 
 
 def truncate_whole(path: Path) -> None:

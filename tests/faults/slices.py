@@ -243,17 +243,18 @@ class Guest:
         vm = next(vm for vm in record["vms"] if vm["name"] == name)
         self.addresses = {i["name"]: i["address"].partition("/")[0] for i in vm["interfaces"] if i["address"]}
         self.pings: list[Ping] = []
-        namespace = lab.root_of(lab.NODE) / f"run/netns/slice-{record['id']}"
+        self.namespace = f"run/netns/slice-{record['id']}"
         options = [word for option in (*_SSH, f"ControlPath={sockets}/{name}") for word in ("-o", option)]
-        self.ssh = ["nsenter", f"--net={namespace}", "ssh", "-F", "none", "-l", "root", "-i", KEY, *options]
+        self.ssh = ["ssh", "-F", "none", "-l", "root", "-i", KEY, *options]
         self.ssh.append(next(self.addresses[i] for i in ("eth1", "eth2") if i in self.addresses))
 
     def run(self, script: str, seconds: float = 30) -> str:
         deadline = time.monotonic() + seconds
         while True:
             try:
+                enter = ["nsenter", f"--net={lab.root_of(lab.NODE) / self.namespace}"]
                 done = subprocess.run(
-                    [*self.ssh, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+                    [*enter, *self.ssh, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
                 )
             except subprocess.TimeoutExpired:
                 raise OSError(f"no answer from {self.ssh[-1]}") from None
