@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from . import lab
@@ -290,6 +291,9 @@ class Bystander:
     def problems(self, only_layer_2: bool = False) -> list[str]:
         """Lost replies, and a record that is another one."""
         found = []
+        if only_layer_2:  # The connections went with the node.
+            for socket in Path(self.sockets).iterdir():
+                socket.unlink()
         for ping in self.pings[:1] if only_layer_2 else self.pings:
             try:
                 found += ping.problems()
