@@ -117,6 +117,7 @@ def read_qemu(argv: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
 IP_LINES = (
     rf"tuntap add dev {IFNAME} mode tap user [a-z-]+",
     rf'link set dev {IFNAME} alias "cloudrepo(?: (?:slice|vm|interface|slice-id|owner)=[a-z0-9][a-z0-9-]*)*"',
+    rf"link set dev {IFNAME} address 02(?::[0-9a-f]{{2}}){{5}}",
     rf"link set dev (?:{IFNAME}|lo) up",
     rf"link set dev {IFNAME} netns slice-[0-9]+",
     rf"address (?:replace|delete) {CIDR} dev {IFNAME}",
@@ -138,7 +139,9 @@ _MATCH = "|".join(
         r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000",
     ]
 )
-FLOW_LINES = (rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions=(?:NORMAL|drop)',)
+FLOW_LINES = (
+    rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions=(?:(?:mod_dl_dst:02(?::[0-9a-f]{{2}}){{5}},)?NORMAL|drop)',
+)
 _NFT_VALUE = rf"(?:{IP}(?:/[0-9]+)?|{MAC})"
 _NFT_ELEMENT = rf'{_NFT_VALUE}(?: \. {_NFT_VALUE})?(?: comment "{NAME}")?'
 NFT_LINES = (
