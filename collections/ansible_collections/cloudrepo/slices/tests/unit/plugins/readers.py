@@ -139,9 +139,8 @@ _MATCH = "|".join(
         r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000",
     ]
 )
-FLOW_LINES = (
-    rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions=(?:(?:mod_dl_dst:02(?::[0-9a-f]{{2}}){{5}},)?NORMAL|drop)',
-)
+_ACTIONS = r"(?:(?:mod_dl_dst:02(?::[0-9a-f]{2}){5},)?NORMAL|drop)"
+FLOW_LINES = (rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions={_ACTIONS}',)
 _NFT_VALUE = rf"(?:{IP}(?:/[0-9]+)?|{MAC})"
 _NFT_ELEMENT = rf'{_NFT_VALUE}(?: \. {_NFT_VALUE})?(?: comment "{NAME}")?'
 NFT_LINES = (
