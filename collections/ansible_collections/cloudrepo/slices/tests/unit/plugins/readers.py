@@ -136,7 +136,7 @@ _MATCH = "|".join(
         "arp|udp|ip|priority=[0-9]+",
         rf"(?:dl_src|dl_dst|arp_sha)={MAC}",
         rf"(?:nw_src|nw_dst|arp_spa|arp_tpa)={IP}(?:/[0-9]+)?",
-        r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000",
+        r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000|nw_frag=yes",
     ]
 )
 _ACTIONS = r"(?:(?:mod_dl_dst:02(?::[0-9a-f]{2}){5},)?NORMAL|drop)"
