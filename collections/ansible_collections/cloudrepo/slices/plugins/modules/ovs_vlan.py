@@ -42,6 +42,21 @@ options:
     description: ID of the slice.
     type: int
     required: true
+  owner:
+    description: The slice's owner, for the stamp.
+    type: str
+  vlan_pool:
+    description: The VLANs that are the slice's own, for the stamp.
+    type: dict
+    suboptions:
+      first:
+        description: The first VLAN.
+        type: int
+        required: true
+      size:
+        description: How many there are.
+        type: int
+        required: true
   state:
     description:
       - V(present) makes the O(ports) what they are described to be.
@@ -156,7 +171,8 @@ options:
             type: str
 notes:
   - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
-    C(cloudrepo-vm) and C(cloudrepo-interface).
+    C(cloudrepo-owner), C(cloudrepo-pool) (such as C(100-119)), C(cloudrepo-vm) and C(cloudrepo-interface).
+    They are what M(cloudrepo.slices.slice_rebuild) finds of a slice whose VMs were never started.
   - On the device it is the alias, such as C(cloudrepo slice=web vm=db interface=eth1).
   - The flows that drop tagged frames, and those of O(ports[].security), have a C(cookie) of C(0xc10d5ec0)
     and the slice's ID, 32 bits each.
@@ -171,6 +187,8 @@ EXAMPLES = r"""
   cloudrepo.slices.ovs_vlan:
     slice: web
     slice_id: 1000
+    owner: alice
+    vlan_pool: {first: 100, size: 20}
     purge: true
     ports:
       - name: tap_1001_eth0
@@ -221,6 +239,8 @@ diff:
         external_ids:
           cloudrepo-slice: web
           cloudrepo-slice-id: "1000"
+          cloudrepo-owner: alice
+          cloudrepo-pool: 100-119
           cloudrepo-vm: web
           cloudrepo-interface: eth0
         alias: cloudrepo slice=web vm=web interface=eth0
@@ -256,6 +276,7 @@ SECURITY_SPEC = {
     "router_mac": {"type": "str"},
     "dhcp_mac": {"type": "str"},
 }
+POOL_SPEC = {"first": {"type": "int", "required": True}, "size": {"type": "int", "required": True}}
 PORT_SPEC = {
     "name": {"type": "str", "required": True},
     "type": {"type": "str", "choices": ["tap", "internal"], "default": "tap"},
@@ -284,6 +305,8 @@ def run_module(module: AnsibleModule) -> None:
         ports=params["ports"],
         present=params["state"] == "present",
         purge=params["purge"],
+        owner=params["owner"],
+        vlan_pool=params["vlan_pool"],
     )
     validate(options)
     with nullcontext() if module.check_mode else serialized("ovs_vlan-" + options.slice):
@@ -300,6 +323,8 @@ def main() -> None:
         argument_spec={
             "slice": {"type": "str", "required": True},
             "slice_id": {"type": "int", "required": True},
+            "owner": {"type": "str"},
+            "vlan_pool": {"type": "dict", "options": POOL_SPEC},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
             "bridge": {"type": "str", "default": "br-int"},

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._text import printable
+
 _RULE = "=" * 70
 
 
@@ -28,7 +30,7 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
         f"VLAN pool: {pool['first']}-{pool['first'] + pool['size'] - 1}"
     )
     if record["reason"]:
-        yield f"  Reason: {record['reason']}"
+        yield f"  Reason: {printable(record['reason'])}"
     for vm in vms:
         yield (
             f"  └─ VM {vm['id']}: {vm['name']} "

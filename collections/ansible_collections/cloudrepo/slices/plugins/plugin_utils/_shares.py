@@ -13,6 +13,7 @@ from typing import Any
 from ..module_utils._ipv4 import router_mac
 from . import _addressing as rules
 from ._netaddr import IPAddress, IPNetwork
+from ._parts import part_of
 from ._settings import Cluster, Settings
 
 Record = dict[str, Any]
@@ -27,14 +28,14 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
     """
     shares: dict[str, Record] = {cluster.network_node.name: _empty()}
     secured = {link["number"] for link in record["links"] if link["port_security"]}
-    for vm in record["vms"]:
+    for position, vm in enumerate(record["vms"]):
         share = shares.setdefault(vm["worker"], _empty())
         if vm["retired"]:
             share["retired"].append({"name": vm["name"]})
         else:
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
             share["ports"] += _tap_ports(vm, record, secured, settings)
-            share["vms"].append(_machine(vm))
+            share["vms"].append({**_machine(vm), "record": part_of(record, position)})
     node = shares[cluster.network_node.name]
     node["ports"] += _internal_ports(record, settings)
     node["network"] = _network(record, cluster, settings)

@@ -242,3 +242,12 @@ def test_a_namespace_with_something_else_in_it_is_not_deleted() -> None:
 
 def test_absent_leaves_alone_what_another_slice_has_by_now() -> None:
     assert changes(host(), ports=[port("tap_2001_eth0")], present=False) == {}
+
+
+def test_the_owner_and_the_pool_are_part_of_the_stamp() -> None:
+    stamped = wanted(options(port("tap_1", vlan=100), owner="a b", vlan_pool={"first": 100, "size": 20}))
+    ids = stamped["tap_1"]["external_ids"]
+    assert (ids["cloudrepo-owner"], ids["cloudrepo-pool"]) == ("a b", "100-119")
+    for owner in ("a\0b", "\ud800"):
+        with pytest.raises(ValueError, match="can't be written down"):
+            validate(options(owner=owner))
