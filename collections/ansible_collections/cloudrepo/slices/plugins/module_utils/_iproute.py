@@ -19,13 +19,17 @@ _FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 
 
 class Device(NamedTuple):
-    """A network device; ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length."""
+    """A network device.
+
+    ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length, ``master`` is the bridge it is on.
+    """
 
     name: str
     alias: str
     up: bool
     user: str
     addresses: List[str]
+    master: str = ""
 
 
 class Network(NamedTuple):
@@ -123,4 +127,5 @@ def _device(link: Dict[str, Any]) -> Device:
             for address in link.get("addr_info", [])
             if address.get("family") == "inet"
         ],
+        master=link.get("master", ""),
     )
