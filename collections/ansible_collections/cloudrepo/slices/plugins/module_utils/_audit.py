@@ -12,10 +12,11 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 
 Argv = List[str]
 
-# The kinds of findings, each with how it is called when it is counted.
 VM, DISK, IMAGE, PORT, DHCP, NAT, FILE, HOST = "vm", "disk", "image", "port", "dhcp", "nat", "file", "host"
+FLOWS, NAMESPACE = "flows", "namespace"
 
 _SECRET = "password"
+_SHOWN = 2  # Elements of a list that a message names; the data has all.
 
 
 class Finding(NamedTuple):
@@ -60,9 +61,11 @@ def _drift(slice_name: str, kind: str, action: Action) -> List[Finding]:
 
 
 def _lost(before: State, after: State) -> str:
-    """What explains all other differences of a port: its device or its place on the bridge is lost."""
+    """What explains all other differences: a device, a place on the bridge, or a process is lost."""
     if before.get("device") == "lost" or not before.get("attached", True):
         return "its device is missing, or is not the one that was attached"
+    if after.get("running") and not before.get("running"):
+        return "is not running"
     if after.get("bridge") and not before.get("bridge"):
         return "is not on bridge %s" % after["bridge"]
     return ""
@@ -118,7 +121,8 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return "; ".join(map(str, value)) or "nothing"
+        more = " and %d more" % (len(value) - _SHOWN) if len(value) > _SHOWN else ""
+        return "; ".join(map(str, value[:_SHOWN])) + more or "nothing"
     return str(value) if value not in (None, "") else "none"
 
 

@@ -14,7 +14,17 @@ import re
 from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _iproute, _nft, _openflow, _ovs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import Argv, Finding
+from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import (
+    DHCP,
+    FILE,
+    FLOWS,
+    NAMESPACE,
+    NAT,
+    PORT,
+    VM,
+    Argv,
+    Finding,
+)
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import device_owner, port_owner
 
@@ -113,7 +123,7 @@ def delete_port(name: str, ovs: _ovs.Database, root: _iproute.Network) -> List[A
 def _processes(host: Host, known: Known) -> Iterable[Finding]:
     for process in host.processes:
         if process.slice not in known.names:
-            kind, item = ("vm", process.vm) if process.vm else ("dhcp", "process")
+            kind, item = (VM, process.vm) if process.vm else (DHCP, "process")
             message = "process %d runs for a slice that does not exist" % process.pid
             yield Finding(process.slice, kind, item, message, commands=[kill(process.pid)])
 
@@ -122,7 +132,7 @@ def _firewall(host: Host, known: Known) -> Iterable[Finding]:
     elements = host.table.elements if host.table else {}
     owners = {owner for values in elements.values() for owner in values.values()}
     if host.table and not owners & known.names:
-        yield Finding("", "nat", "table %s" % _internet.TABLE, "no slice uses it",
+        yield Finding("", NAT, "table %s" % _internet.TABLE, "no slice uses it",
                       commands=[_nft.delete_table_argv(_internet.TABLE)])  # fmt: skip
     else:
         for name, values in elements.items():
@@ -131,11 +141,11 @@ def _firewall(host: Host, known: Known) -> Iterable[Finding]:
                 if name in _internet.SETS and owner not in known.names:
                     argv = _nft.delete_element_argv(_internet.TABLE, name, value)
                     slice_name = owner if is_name(owner) else ""
-                    yield Finding(slice_name, "nat", "%s %s" % (name, value), "lets a guest of nobody pass",
+                    yield Finding(slice_name, NAT, "%s %s" % (name, value), "lets a guest of nobody pass",
                                   commands=[argv])  # fmt: skip
     for port in host.ovs.ports.values():
         if _internet.STAMP.items() <= port.external_ids.items() and not owners & known.names:
-            yield Finding("", "port", port.name, "no slice uses this gateway",
+            yield Finding("", PORT, port.name, "no slice uses this gateway",
                           commands=delete_port(port.name, host.ovs, host.root))  # fmt: skip
 
 
@@ -147,12 +157,12 @@ def _ports(host: Host, known: Known) -> Iterable[Finding]:
         if owners:
             if not owners & known.names:
                 owner = sorted(str(owner) for owner in owners)[0]
-                yield Finding(owner, "port", name, "its slice does not exist", commands=commands)
+                yield Finding(owner, PORT, name, "its slice does not exist", commands=commands)
         elif port and PROBE_KEY in port.external_ids:
             if _is_left_over(port.external_ids[PROBE_KEY], host.now):
-                yield Finding("", "port", name, "was left by a probe", commands=commands)
+                yield Finding("", PORT, name, "was left by a probe", commands=commands)
         elif _INTERFACE.fullmatch(name) and name not in known.ports and _is_unclaimed(port, device, host):
-            yield Finding("", "port", name, "has a name of ours and belongs to no slice", commands=commands)
+            yield Finding("", PORT, name, "has a name of ours and belongs to no slice", commands=commands)
 
 
 def _is_left_over(started: str, now: float) -> bool:
@@ -169,7 +179,7 @@ def _is_unclaimed(port: Optional[_ovs.Port], device: Optional[_iproute.Device], 
 def _flows(host: Host, known: Known) -> Iterable[Finding]:
     numbers = sorted({flow.slice_id for flow in host.flows} - known.ids)
     for number in numbers:
-        yield Finding("", "port", "flows of slice ID %d" % number, "this slice does not exist",
+        yield Finding("", FLOWS, "slice ID %d" % number, "this slice does not exist",
                       commands=[_openflow.delete_slice(host.bridge, number)])  # fmt: skip
 
 
@@ -177,21 +187,21 @@ def _namespaces(host: Host, known: Known) -> Iterable[Finding]:
     for name in host.namespaces:
         match = _NAMESPACE.fullmatch(name)
         if match and int(match.group(1)) not in known.ids:
-            yield Finding("", "port", "namespace %s" % name, "its slice does not exist",
+            yield Finding("", NAMESPACE, name, "its slice does not exist",
                           commands=[delete_namespace(name)])  # fmt: skip
 
 
 def _folders(host: Host, known: Known) -> Iterable[Finding]:
     for entry in host.folders:
         if entry.slice not in known.names:
-            yield Finding(entry.slice, "file", entry.path, "its slice does not exist",
+            yield Finding(entry.slice, FILE, entry.path, "its slice does not exist",
                           commands=[remove(entry.path, entry.is_folder)])  # fmt: skip
 
 
 def _stale(host: Host) -> Iterable[Finding]:
     for entry in host.stale:
         if entry.age > STALE_SECONDS:
-            yield Finding("", "file", entry.path, "was left by a transfer that did not end",
+            yield Finding("", FILE, entry.path, "was left by a transfer that did not end",
                           commands=[remove(entry.path, entry.is_folder)])  # fmt: skip
 
 

@@ -70,6 +70,15 @@ findings:
   returned: success
   type: list
   elements: dict
+probes:
+  description: The networks that M(cloudrepo.slices.slice_probe) probes, by host.
+  returned: success
+  type: dict
+addresses:
+  description: The addresses of all guests.
+  returned: success
+  type: list
+  elements: dict
 notes:
   description: Slices without shares, and why.
   returned: success

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import _addressing as rules
+from ._probes import addresses, probes
 from ._settings import Cluster, Settings
 from ._shares import host_shares
 
@@ -36,13 +37,18 @@ def all_shares(
 
     Returns:
         ``hosts`` (the shares), ``known`` (what belongs to somebody), ``slices`` (the records that are judged),
-        ``findings`` (what is off in the registry), ``notes`` (what is not judged, and why).
+        ``findings`` (what is off in the registry), ``notes`` (what is not judged, and why), ``probes`` (the networks to
+        probe from each host), ``addresses`` (those of all guests).
     """
     held = {hold["slice"]: hold for hold in registry.get("holds", []) if hold["until"] > now}
     wanted = [record for record in registry["slices"] if only in (None, record["name"])]
     judged = [record for record in wanted if record["name"] not in held]
     hosts = list(dict.fromkeys([cluster.network_node.name, *(worker.name for worker in cluster.workers)]))
+    # A slice that is being changed would answer, or not, at random.
+    running = [record for record in registry["slices"] if record["status"] == "running" and record["name"] not in held]
     result: Record = {
+        "probes": probes(running, cluster.network_node.name, settings.internet_vlan),
+        "addresses": addresses(running),
         "hosts": {host: [] for host in hosts},
         "known": known(registry, list(held)),
         "slices": judged,
