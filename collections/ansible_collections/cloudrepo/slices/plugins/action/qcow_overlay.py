@@ -40,7 +40,11 @@ class ActionModule(ActionBase):
         missing = result.get("missing_images")
         if missing and not result.get("failed"):
             check_all(missing, image_dir, host)
+            playbook = os.getppid()
             incoming = {entry["image"]: self._send(entry["image"], image_dir, host) for entry in missing}
+            if os.getppid() != playbook:
+                # Sending can take minutes: whoever goes on after a run that was killed must not find disks made later.
+                raise AnsibleActionFail("ansible-playbook was killed")
             args["_incoming"] = incoming
             result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
 

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import read_header
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_spec
 
@@ -40,6 +41,8 @@ class ActionModule(ActionBase):
                 "flavors": {"type": "list", "elements": "dict", "required": True},
                 "image_dir": {"type": "path", "required": True},
                 "settings": {"type": "dict", "default": {}},
+                "admins": {"type": "list", "elements": "str", "default": []},
+                "hold_timeout": {"type": "int", "default": 900},
             }
         )
         variables = task_vars or {}
@@ -80,11 +83,8 @@ class ActionModule(ActionBase):
         return plans[0]
 
     def _registry(self, wanted: dict[str, Any], args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = self._execute_module(
-            module_name="cloudrepo.slices.slice_registry",
-            module_args={"path": args["registry_path"], **wanted},
-            task_vars=variables,
-        )
+        common = {"path": args["registry_path"], "admins": args["admins"], "hold_timeout": args["hold_timeout"]}
+        result = ask_registry(self._execute_module, {**common, **wanted}, variables)
         if result.get("failed") or result.get("unreachable"):
             raise AnsibleActionFail(result.get("msg", "the registry can't be reached"), result=result)
         return result

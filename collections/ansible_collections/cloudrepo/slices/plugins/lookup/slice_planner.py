@@ -34,13 +34,14 @@ options:
   workers:
     description:
       - The workers in the order of the inventory. Each has C(name), C(address), C(cores), C(memory_mb), C(disk_mb),
-        and C(images) (virtual size in bytes of each cached base image).
+        C(images) (virtual size in bytes of each cached base image) and C(stamps) (what it carries of slices).
+      - A stamp with an ID that the registry has not given out is refused, for the registry must have been lost.
       - A worker with a C(problem), for example C(is unreachable), gets no new VMs.
     type: list
     elements: dict
     required: true
   network_node:
-    description: The network node's C(name), C(address) and C(problem).
+    description: The network node's C(name), C(address), C(problem) and C(stamps).
     type: dict
     required: true
   registry:
@@ -112,7 +113,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Stamp, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, parse_settings
@@ -160,4 +161,5 @@ def _worker(host: Mapping[str, Any]) -> Worker:
         problem=host.get("problem", ""),
         room=Room(host.get("cores", 0), host.get("memory_mb", 0), host.get("disk_mb", 0)),
         images=host.get("images", {}),
+        stamps=[Stamp(stamp["name"], stamp["id"]) for stamp in host.get("stamps", ())],
     )

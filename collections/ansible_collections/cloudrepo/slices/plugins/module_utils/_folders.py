@@ -14,6 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
+_LOCKS = "/run/cloudrepo/lock"
 # A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 
@@ -74,6 +75,17 @@ def locked(folder: str) -> Iterator[None]:
                 return
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def serialized(name: str) -> Iterator[None]:
+    """Hold a name on this host alone, for what is in no folder. A run that died may still have a module at work."""
+    folder = os.path.join(_LOCKS, name)
+    with locked(folder):
+        try:
+            yield
+        finally:
+            tidy(folder)
 
 
 def _open(folder: str) -> Optional[int]:

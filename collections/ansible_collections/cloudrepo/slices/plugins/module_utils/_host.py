@@ -10,10 +10,12 @@ import glob
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
 
@@ -26,6 +28,7 @@ _PROGRAMS = {
 }
 # An unprivileged login often lacks the sbin folders.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+_NAMESPACE = re.compile(r"slice-([0-9]{1,10})")
 _MIB = 1024 * 1024
 _STAT_BLOCK = 512
 
@@ -66,6 +69,25 @@ def _lacks(roles: Sequence[str], bridge: str, user: str) -> Iterator[str]:
         yield "bridge %s does not exist" % bridge
     if WORKER in roles and not _has_user(user):
         yield "user %s does not exist" % user
+
+
+def stamps(base_dir: str) -> List[Dict[str, Any]]:
+    """What tells which IDs were given out: the VMs by their manifests, and the slices by their namespaces."""
+    found = [_vm_stamp(path) for path in sorted(glob.glob(os.path.join(glob.escape(base_dir), "*", "*.json")))]
+    names = sorted(os.listdir(NETNS_DIR)) if os.path.isdir(NETNS_DIR) else []
+    slices = filter(None, map(_NAMESPACE.fullmatch, names))
+    found += [{"slice": "", "name": match.group(), "id": int(match.group(1))} for match in slices]
+    return [stamp for stamp in found if stamp]
+
+
+def _vm_stamp(path: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+        name = "VM %s/%s" % (manifest["slice"], manifest["name"])
+        return {"slice": manifest["slice"], "name": name, "id": int(manifest["id"])}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # Being removed, or nothing of ours.
 
 
 def has_kvm() -> bool:

@@ -14,7 +14,6 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 
 # One slice at a time: they share a table, a port and the last one's duty to remove both.
-LOCK = "/run/cloudrepo/lock/slice_nat"
 
 _IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 

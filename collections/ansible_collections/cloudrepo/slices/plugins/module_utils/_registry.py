@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -20,9 +21,10 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAM
 
 Record = Mapping[str, Any]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FIRST_ID = 1000
 BUSY_SECONDS = 30.0
+HOLD_SECONDS = 900
 
 DESIGN = "design"
 DEPLOYING = "deploying"
@@ -44,9 +46,18 @@ _SCHEMA = (
         owner TEXT NOT NULL,
         status TEXT NOT NULL CHECK (status IN ('design', 'deploying', 'running', 'deleting', 'failed')),
         reason TEXT NOT NULL,
+        has_run INTEGER NOT NULL,
         pool_first INTEGER NOT NULL,
         pool_size INTEGER NOT NULL,
         internet_server TEXT
+    )""",
+    """CREATE TABLE holds (
+        slice TEXT NOT NULL PRIMARY KEY,
+        run TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        status TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL
     )""",
     """CREATE TABLE vlans (
         vlan INTEGER NOT NULL PRIMARY KEY CHECK (vlan BETWEEN 1 AND 4094),
@@ -112,7 +123,7 @@ _SCHEMA = (
 )
 
 # A record's fields that are columns of the same name; the rest of each table says where the row belongs.
-_SLICE = ("id", "name", "owner", "status", "reason")
+_SLICE = ("id", "name", "owner", "status", "reason", "has_run")
 _SLICE_COLUMNS = (*_SLICE, "pool_first", "pool_size", "internet_server")
 _VM = (
     "id",
@@ -130,7 +141,7 @@ _VM = (
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
 _LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("retired", "default_route", "gateway", "dhcp"))
+_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {
@@ -154,6 +165,55 @@ class RegistryError(Exception):
     """The registry cannot be used, or refuses what it was asked to store."""
 
 
+class Hold(NamedTuple):
+    """Who works on a slice: no other run may change it meanwhile. Times are in seconds since 1970.
+
+    ``until`` is when it ends by itself, for a holder that died where nobody can see it.
+    """
+
+    slice: str
+    run: str
+    holder: str
+    status: str
+    since: int
+    until: int
+
+
+class Actor(NamedTuple):
+    """Who asks for a change.
+
+    Attributes:
+        run: identifies the run of ansible-playbook.
+        holder: who and where that is, in words.
+        user: the user, where it is certain who that is; else empty.
+        admins: users who may change the slices of others.
+        dead_run: a run that is known to have died, whose hold therefore counts no more.
+        hold_seconds: how long a hold lasts that is neither given up nor renewed.
+    """
+
+    run: str = ""
+    holder: str = ""
+    user: str = ""
+    admins: Sequence[str] = ()
+    dead_run: str = ""
+    hold_seconds: int = HOLD_SECONDS
+
+
+NOBODY = Actor()
+
+
+class HeldError(RegistryError):
+    """Another run works on the slice."""
+
+    def __init__(self, hold: Hold) -> None:
+        verb = "deleted" if hold.status == DELETING else "deployed"
+        super().__init__(
+            "slice %s is being %s by %s since %s; should that run have died, the slice is free again at %s"
+            % (hold.slice, verb, hold.holder, _clock(hold.since), _clock(hold.until))
+        )
+        self.hold = hold
+
+
 class Change(NamedTuple):
     """What became of one slice: its record before and after, None where there is none.
 
@@ -169,7 +229,8 @@ def read(connection: sqlite3.Connection) -> Dict[str, Any]:
     """The whole registry, slices ordered by ID. Call it on a snapshot or inside a transaction."""
     counters = ("revision", "next_id", "last_worker")
     row = connection.execute("SELECT %s FROM meta" % ", ".join(counters)).fetchone()
-    return dict(zip(counters, row), slices=_records(connection))
+    holds = [Hold(*row)._asdict() for row in connection.execute("SELECT * FROM holds ORDER BY slice")]
+    return dict(zip(counters, row), slices=_records(connection), holds=holds)
 
 
 def reserve(
@@ -179,13 +240,16 @@ def reserve(
     revision: int,
     next_id: int,
     last_worker: str,
+    actor: Actor = NOBODY,
 ) -> Change:
     """Store ``record`` with ``status``, if the registry is still at ``revision``.
 
     A record that is stored already is left alone, and one that is running stays so.
+    Who deploys it holds it from now on.
 
     Raises:
-        RegistryError: the record is not sound, or claims what another slice holds.
+        HeldError: another run works on the slice.
+        RegistryError: the record is not sound, claims what another slice holds, or is not the actor's to change.
     """
     _check(record)
     wanted = dict(record, status=status, reason="")
@@ -193,8 +257,14 @@ def reserve(
         with _transaction(connection):
             registry = read(connection)
             stored = _find(registry, record["name"])
+            wanted["has_run"] = bool(stored and stored["has_run"])
+            _refuse_stranger(actor, stored or wanted)
+            _refuse_stranger(actor, wanted)
+            _refuse_held(connection, record["name"], actor)
             if registry["revision"] != revision:
                 return Change(stored, stored, conflict=True)
+            if status == DEPLOYING:
+                _hold(connection, record["name"], status, actor)
             if stored is not None and stored["status"] in (RUNNING, status) and _same_design(stored, wanted):
                 return Change(stored, stored)
             _delete(connection, wanted)
@@ -207,11 +277,29 @@ def reserve(
         raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
 
 
-def set_status(connection: sqlite3.Connection, name: str, status: str, reason: str) -> Change:
+def set_status(
+    connection: sqlite3.Connection,
+    name: str,
+    status: str,
+    reason: str,
+    actor: Actor = NOBODY,
+    expected: Optional[Record] = None,
+) -> Change:
     """Set a slice's status and the reason for it; once it is running, its retired VMs are gone.
 
+    Who is to deploy or delete it holds it from now on; with any other status it is given up.
+
+    Args:
+        connection: the registry.
+        name: the slice.
+        status: what it is from now on.
+        reason: why.
+        actor: who asks.
+        expected: the record from which that was decided, if the slice must not have changed since.
+
     Raises:
-        RegistryError: there is no such slice. One that is to be deleted may be missing.
+        HeldError: another run works on the slice.
+        RegistryError: it is not the actor's to change, has changed, or is not there; one to be deleted may be missing.
     """
     with _transaction(connection):
         stored = _find(read(connection), name)
@@ -219,7 +307,15 @@ def set_status(connection: sqlite3.Connection, name: str, status: str, reason: s
             if status == DELETING:
                 return Change(None, None)
             raise RegistryError("slice %s is not in the registry" % name)
-        wanted = dict(stored, status=status, reason=reason)
+        _refuse_stranger(actor, stored)
+        _refuse_held(connection, name, actor)
+        if expected is not None and stored != expected:
+            raise RegistryError("slice %s has been changed meanwhile; run this again" % name)
+        if status in (DEPLOYING, DELETING):
+            _hold(connection, name, status, actor)
+        else:
+            _give_up(connection, name)
+        wanted = dict(stored, status=status, reason=reason, has_run=stored["has_run"] or status == RUNNING)
         if status == RUNNING:
             wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
         if wanted != stored:
@@ -229,14 +325,58 @@ def set_status(connection: sqlite3.Connection, name: str, status: str, reason: s
         return Change(stored, wanted)
 
 
-def remove(connection: sqlite3.Connection, name: str) -> Change:
-    """Remove a slice and everything it holds."""
+def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> Change:
+    """Remove a slice and everything it holds.
+
+    Raises:
+        HeldError: another run works on the slice.
+        RegistryError: it is not the actor's to remove.
+    """
     with _transaction(connection):
         stored = _find(read(connection), name)
         if stored is not None:
+            _refuse_stranger(actor, stored)
+            _refuse_held(connection, name, actor)
+            _give_up(connection, name)
             _delete(connection, stored)
             _advance(connection)
         return Change(stored, None)
+
+
+def _refuse_stranger(actor: Actor, record: Record) -> None:
+    """Only the owner and admins change a slice. Where it is not certain who asks, whoever reaches the host may."""
+    if actor.user and actor.user != record["owner"] and actor.user not in actor.admins:
+        raise RegistryError(
+            "slice %s belongs to %s: %s may not change it (slices_admins may)"
+            % (record["name"], record["owner"], actor.user)
+        )
+
+
+def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
+    hold = _hold_of(connection, name)
+    if hold and hold.run not in (actor.run, actor.dead_run) and hold.until > time.time():
+        raise HeldError(hold)
+
+
+def _hold_of(connection: sqlite3.Connection, name: str) -> Optional[Hold]:
+    row = connection.execute("SELECT * FROM holds WHERE slice = ?", (name,)).fetchone()
+    return Hold(*row) if row else None
+
+
+def _hold(connection: sqlite3.Connection, name: str, status: str, actor: Actor) -> None:
+    """Note who works on a slice; a module that is called by hand has no run that could be asked later."""
+    if actor.run:
+        now = int(time.time())
+        row = Hold(name, actor.run, actor.holder, status, now, now + actor.hold_seconds)
+        connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _give_up(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("DELETE FROM holds WHERE slice = ?", (name,))
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _find(registry: Mapping[str, Any], name: str) -> Optional[Dict[str, Any]]:

@@ -189,10 +189,12 @@ restarted:
 """
 
 import re
+from contextlib import nullcontext
 from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
@@ -204,14 +206,15 @@ def run_module(module: AnsibleModule) -> None:
     where = _where(params["slice"], params["state_dir"], params["namespace"])
     service = _dnsmasq_process.parse(params["slice"], params)
     serve = params["state"] == "started" and bool(service.networks)
-    have = _dnsmasq_process.observed(where, service if serve else None)
-    want = _dnsmasq_process.wanted(where, service) if serve else {}
-    actions = reconcile(want, have, purge=True)
-    if actions and not module.check_mode:
-        if serve:
-            _dnsmasq_process.apply(actions, where, service)
-        else:
-            _dnsmasq_process.remove(where)
+    with nullcontext() if module.check_mode else serialized("dnsmasq-" + params["slice"]):
+        have = _dnsmasq_process.observed(where, service if serve else None)
+        want = _dnsmasq_process.wanted(where, service) if serve else {}
+        actions = reconcile(want, have, purge=True)
+        if actions and not module.check_mode:
+            if serve:
+                _dnsmasq_process.apply(actions, where, service)
+            else:
+                _dnsmasq_process.remove(where)
     result = {"changed": bool(actions), "diff": diff(actions)}
     if params["state"] == "started":
         result["restarted"] = serve and _dnsmasq_process.needs_restart(actions)

@@ -216,8 +216,11 @@ diff:
           - cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop
 """
 
+from contextlib import nullcontext
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
@@ -237,11 +240,12 @@ def run_module(module: AnsibleModule) -> None:
         purge=params["purge"],
     )
     validate(options)
-    host = _ovs_host.scan(options)
-    check_host(options, host, _ovs_host.is_user(options.tap_user))
-    todo = actions(options, host)
-    if todo and not module.check_mode:
-        _ovs_host.apply(todo, options, host)
+    with nullcontext() if module.check_mode else serialized("ovs_vlan-" + options.slice):
+        host = _ovs_host.scan(options)
+        check_host(options, host, _ovs_host.is_user(options.tap_user))
+        todo = actions(options, host)
+        if todo and not module.check_mode:
+            _ovs_host.apply(todo, options, host)
     module.exit_json(changed=bool(todo), diff=diff(todo))
 
 

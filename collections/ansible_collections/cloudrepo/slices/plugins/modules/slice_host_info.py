@@ -88,6 +88,15 @@ host:
       type: dict
       sample:
         cirros-0.6.2-x86_64-disk.img: 117440512
+    stamps:
+      description:
+        - The VMs and namespaces of slices on the host, with the IDs that were given to them.
+        - A namespace does not tell the name of its slice.
+      type: list
+      elements: dict
+      sample:
+        - {slice: web, name: VM web/db, id: 1002}
+        - {slice: "", name: slice-1000, id: 1000}
     missing:
       description: What the host lacks for its roles, empty if it is ready.
       type: list
@@ -115,6 +124,7 @@ def main() -> None:
             **_host.capacity(params["base_dir"]),
             "kvm": _host.has_kvm(),
             "images": _host.images(params["base_dir"]),
+            "stamps": _host.stamps(params["base_dir"]),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
         }
     except OSError as error:

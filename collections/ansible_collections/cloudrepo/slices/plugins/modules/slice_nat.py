@@ -142,7 +142,7 @@ from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _internet_host, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
@@ -150,7 +150,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import Co
 
 def run_module(module: AnsibleModule) -> None:
     options = _internet.parse_options(module.params)
-    with nullcontext() if module.check_mode else locked(_internet_host.LOCK):
+    with nullcontext() if module.check_mode else serialized("slice_nat"):
         host = _internet_host.scan(options)
         _internet.validate(options, host)
         actions = reconcile(_internet.wanted(options, host), _internet.observed(options, host), purge=True)

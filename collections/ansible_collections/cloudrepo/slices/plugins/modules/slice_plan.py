@@ -49,6 +49,15 @@ options:
     description: Further options of the lookup, for example C(quota).
     type: dict
     default: {}
+  admins:
+    description: Users who may change slices that others own.
+    type: list
+    elements: str
+    default: []
+  hold_timeout:
+    description: How many seconds the slice is held by a run of which nothing is heard.
+    type: int
+    default: 900
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.

@@ -75,10 +75,42 @@ options:
       - The worker at which placement stopped.
       - Required for O(state=reserved).
     type: str
+  admins:
+    description: Users who may change slices that others own.
+    type: list
+    elements: str
+    default: []
+  hold_timeout:
+    description:
+      - How many seconds at most a run holds the slice that it deploys or deletes.
+      - Others are refused meanwhile, unless the run that holds it was on the same controller and is no longer there.
+    type: int
+    default: 900
+  actor:
+    description:
+      - Who asks. Filled in by the action plugin of this module; what a task says is replaced.
+    type: dict
+    suboptions:
+      run:
+        description: Identifies the run of C(ansible-playbook).
+        type: str
+        required: true
+      holder:
+        description: Who and where that is, in words.
+        type: str
+        required: true
+      user:
+        description: The user, where it is certain who that is (AWX), else empty.
+        type: str
+        default: ""
+      dead_run:
+        description: A run that is known to have died.
+        type: str
+        default: ""
   record:
     description:
-      - The slice as it was planned.
-      - Required for O(state=reserved).
+      - The slice as it was planned. Required for O(state=reserved).
+      - For O(state=status), the slice as it was read; it is refused if the slice has changed since.
     type: dict
     suboptions:
       id:
@@ -99,6 +131,10 @@ options:
       reason:
         description: Accepted so that a record can be given back as it was returned. O(reason) is what counts.
         type: str
+      has_run:
+        description: Accepted so that a record can be given back as it was returned. The registry knows if it ever ran.
+        type: bool
+        default: false
       vlan_pool:
         description: The VLANs that are the slice's own.
         type: dict
@@ -249,6 +285,9 @@ options:
                 required: true
 notes:
   - If another run holds the registry for more than 30 seconds, the module fails and says that it is locked.
+  - A slice that is set to V(deploying) or V(deleting) is held by the run that did it until that sets another status or
+    removes it. Another run is refused with an error that says who holds the slice since when.
+  - Where it is certain who asks, as for an AWX user, only a slice's owner and O(admins) may change it.
   - A file that is no registry, or that a newer version of this collection wrote, is refused and left alone.
 seealso:
   - module: cloudrepo.slices.slice_host_info
@@ -311,6 +350,21 @@ registry:
       description: The records of all slices ordered by ID, each as O(record) describes it.
       type: list
       elements: dict
+    holds:
+      description: Who works on which slice since when and until when at most, in seconds since 1970.
+      type: list
+      elements: dict
+      sample:
+        - slice: web
+          run: ctl/4242
+          holder: alice on ctl (PID 4242)
+          status: deploying
+          since: 1795230845
+          until: 1795231745
+held:
+  description: Who works on the slice, as in RV(registry.holds), if that is why the module failed.
+  returned: failure
+  type: dict
 record:
   description:
     - The slice's record as it is stored, or would be.
@@ -323,6 +377,7 @@ record:
     owner: alice
     status: design
     reason: ""
+    has_run: false
     vlan_pool: {first: 100, size: 20}
     vms: []
     links: []
@@ -396,10 +451,18 @@ RECORD_SPEC = {
     "owner": _needed("str"),
     "status": {"type": "str"},
     "reason": {"type": "str"},
+    "has_run": {"type": "bool", "default": False},
     "vlan_pool": {"type": "dict", "required": True, "options": POOL_SPEC},
     "internet": {"type": "dict", "options": {"server_address": _needed("str")}},
     "vms": _items(VM_SPEC),
     "links": _items(LINK_SPEC),
+}
+
+ACTOR_SPEC = {
+    "run": _needed("str"),
+    "holder": _needed("str"),
+    "user": {"type": "str", "default": ""},
+    "dead_run": {"type": "str", "default": ""},
 }
 
 ARGUMENT_SPEC = {
@@ -411,6 +474,9 @@ ARGUMENT_SPEC = {
     "revision": {"type": "int"},
     "next_id": {"type": "int"},
     "last_worker": {"type": "str"},
+    "admins": {"type": "list", "elements": "str", "default": []},
+    "hold_timeout": {"type": "int", "default": _registry.HOLD_SECONDS},
+    "actor": {"type": "dict", "options": ACTOR_SPEC},
     "record": {"type": "dict", "options": RECORD_SPEC},
 }
 
@@ -430,15 +496,28 @@ def _check(params: Dict[str, Any]) -> None:
         raise _registry.RegistryError("status: only a reservation sets design")
 
 
+def _actor(params: Dict[str, Any]) -> _registry.Actor:
+    asks = params["actor"] or {}
+    return _registry.Actor(admins=params["admins"], hold_seconds=params["hold_timeout"], **asks)
+
+
 def _change(params: Dict[str, Any], write: bool) -> _registry.Change:
     """Do what is asked for, in the registry itself or, not to ``write``, in a copy of it."""
+    actor = _actor(params)
     with _registry.opened(params["path"], write) as connection:
         if params["state"] == "reserved":
-            arguments = (params[name] for name in ("record", "status", "revision", "next_id", "last_worker"))
-            return _registry.reserve(connection, *arguments)
+            arguments = {name: params[name] for name in ("record", "status", "revision", "next_id", "last_worker")}
+            return _registry.reserve(connection, actor=actor, **arguments)
         if params["state"] == "status":
-            return _registry.set_status(connection, params["slice"], params["status"], params["reason"])
-        return _registry.remove(connection, params["slice"])
+            name, status, reason, record = (params[key] for key in ("slice", "status", "reason", "record"))
+            return _registry.set_status(connection, name, status, reason, actor, record)
+        return _registry.remove(connection, params["slice"], actor)
+
+
+def _moves_hold(params: Dict[str, Any], change: _registry.Change) -> bool:
+    """Whether the slice is taken or given up by somebody, even if its record stays as it is."""
+    taken_or_given_up = params["state"] == "status" or params["status"] == _registry.DEPLOYING
+    return bool(params["actor"] and taken_or_given_up and change.after and not change.conflict)
 
 
 def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
@@ -462,9 +541,12 @@ def main() -> None:
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
-        result = _result(params, _change(params, write=False))
-        if result["changed"] and not module.check_mode:
+        change = _change(params, write=False)
+        result = _result(params, change)
+        if (result["changed"] or _moves_hold(params, change)) and not module.check_mode:
             result = _result(params, _change(params, write=True))
+    except _registry.HeldError as error:
+        module.fail_json(msg=str(error), held=error.hold._asdict())
     except _registry.RegistryError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -24,6 +24,7 @@ class Known:
             "owner": "",
             "status": "",
             "reason": "",
+            "has_run": False,
             "vlan_pool": None,
             "vms": [],
             "links": [],
@@ -33,6 +34,7 @@ class Known:
         self.owner: str = old["owner"]
         self.status: str = old["status"]
         self.reason: str = old["reason"]
+        self.has_run: bool = old["has_run"]
         self.pool: Mapping[str, int] | None = old["vlan_pool"]
         self.started = bool(self.id) and self.status not in _NOTHING_STARTED
         self.vms: dict[str, Mapping[str, Any]] = {vm["name"]: vm for vm in old["vms"]}

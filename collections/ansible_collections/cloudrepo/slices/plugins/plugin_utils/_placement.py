@@ -45,6 +45,13 @@ NO_ROOM = Room(0, 0, 0)
 DEFAULT_OVERCOMMIT = Room(4.0, 1.0, 1.0)
 
 
+class Stamp(NamedTuple):
+    """Something of a slice that was found on a host, and the ID that was given to it."""
+
+    name: str
+    id: int
+
+
 @dataclass(frozen=True)
 class Worker:
     """A host that runs VMs, as it was found.
@@ -55,6 +62,7 @@ class Worker:
         problem: why it gets no new VMs, e.g. ``is unreachable``; empty if it can.
         room: its cores, memory and disk.
         images: virtual size in bytes of each base image in its cache.
+        stamps: what it carries of slices.
     """
 
     name: str
@@ -62,6 +70,7 @@ class Worker:
     problem: str = ""
     room: Room = NO_ROOM
     images: Mapping[str, int] = field(default_factory=dict)
+    stamps: Sequence[Stamp] = ()
 
 
 def vm_room(vm: Mapping[str, Any]) -> Room:

@@ -57,9 +57,7 @@ def plan(
     others = [record for record in registry["slices"] if record["name"] != spec.name]
     old = next((record for record in registry["slices"] if record["name"] == spec.name), None)
     known = Known(old)
-    if known.status == "deleting":
-        # Deploying into it would leave VMs running without an entry once the delete ends.
-        raise SpecError(f"slice {spec.name} is being deleted: wait for that to end, or run delete_slice again")
+    _check_stamps(cluster, registry["next_id"])
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
     _check_quota(owner, spec, known, others, settings)
@@ -94,6 +92,7 @@ def plan(
         "owner": owner,
         "status": known.status or "design",
         "reason": known.reason,
+        "has_run": known.has_run,
         "vlan_pool": pool,
         "vms": vms + _retired(spec, known, placement, settings),
         "links": [links[link.name] for link in spec.links],
@@ -108,6 +107,17 @@ def plan(
         "warnings": [f"worker {w.name} {w.problem}: it gets no new VMs" for w in cluster.workers if w.problem],
         "hosts": host_shares(record, cluster, settings),
     }
+
+
+def _check_stamps(cluster: Cluster, next_id: int) -> None:
+    """Refuse to plan from a registry that is behind: it would give out again what is in use."""
+    for host in (cluster.network_node, *cluster.workers):
+        for stamp in host.stamps:
+            if stamp.id >= next_id:
+                raise SpecError(
+                    f"{host.name} carries {stamp.name} with ID {stamp.id}, which the registry has not given out yet: "
+                    f"was it lost, or replaced by an older copy? Run the playbook rebuild_registry"
+                )
 
 
 def _flavor(vm: Vm, flavors: Mapping[str, Flavor]) -> Flavor:

@@ -15,6 +15,7 @@ WEB: dict[str, Any] = {
     "owner": "alice",
     "status": "design",
     "reason": "",
+    "has_run": False,
     "vlan_pool": {"first": 100, "size": 20},
     "vms": [
         {
@@ -113,6 +114,7 @@ def small(name: str, first_id: int, pool_first: int, vms: int = 1) -> dict[str, 
         "owner": "bob",
         "status": "design",
         "reason": "",
+        "has_run": False,
         "vlan_pool": {"first": pool_first, "size": 2},
         "vms": [_vm(first_id + 1 + index) for index in range(vms)],
         "links": [],

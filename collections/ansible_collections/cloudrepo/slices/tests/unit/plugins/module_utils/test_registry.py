@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
+    Actor,
     Change,
+    HeldError,
     RegistryError,
     opened,
     read,
@@ -31,7 +33,7 @@ from hypothesis import strategies as st
 from ..plugin_utils.clusters import WEB, make_plan
 from ..records import small, web
 
-EMPTY = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": []}
+EMPTY = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": [], "holds": []}
 FORK = multiprocessing.get_context("fork")
 
 
@@ -58,7 +60,13 @@ def test_what_is_reserved_is_what_is_read(connection: sqlite3.Connection) -> Non
 
     stored = dict(web(), status="deploying")
     assert change == Change(None, stored)
-    assert read(connection) == {"revision": 1, "next_id": 1003, "last_worker": "worker2", "slices": [stored]}
+    assert read(connection) == {
+        "revision": 1,
+        "next_id": 1003,
+        "last_worker": "worker2",
+        "slices": [stored],
+        "holds": [],
+    }
     # 1 == 1.0 and 1 == True, but they print differently.
     assert repr(change.after["vms"][0]["disk_gb"]) == "1"
     assert change.after["links"][0]["gateway"] is True
@@ -120,6 +128,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "owner": draw(st.text()),
         "status": "running",
         "reason": "left over",
+        "has_run": False,
         "vlan_pool": {"first": pool, "size": draw(st.integers(3, 40))},
         "vms": draw(st.permutations(vms)),
         "links": draw(st.permutations(links)),
@@ -187,7 +196,7 @@ def test_a_changed_record_of_a_running_slice_is_deployed_again(connection: sqlit
     change = store(connection, record)
 
     assert change.before["status"] == "running"
-    assert change.after == dict(record, status="deploying")
+    assert change.after == dict(record, status="deploying", has_run=True)
     assert read(connection)["slices"] == [change.after]
 
 
@@ -213,7 +222,7 @@ def test_another_revision_is_a_conflict_and_writes_nothing(connection: sqlite3.C
 def test_ids_are_never_given_out_again(connection: sqlite3.Connection) -> None:
     reserve(connection, web(), "deploying", 0, 1003, "worker1")
     remove(connection, "web")
-    assert read(connection) == {"revision": 2, "next_id": 1003, "last_worker": "worker1", "slices": []}
+    assert read(connection) == {"revision": 2, "next_id": 1003, "last_worker": "worker1", "slices": [], "holds": []}
 
     with pytest.raises(RegistryError, match="slice again: ID 1000 was given out before, the next is 1003"):
         reserve(connection, small("again", 1000, 100, vms=0), "deploying", 2, 1001, "worker1")
@@ -397,7 +406,7 @@ def test_removing_leaves_no_row_behind(connection: sqlite3.Connection) -> None:
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
     assert rows.pop("meta") == 1
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert set(rows.values()) == {0}
 
 
@@ -553,7 +562,7 @@ def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
     with opened(path, write=True) as connection:
         connection.execute("UPDATE meta SET schema_version = schema_version + 1")
 
-    message = "has schema version 2, but this version of cloudrepo.slices knows 1 at most"
+    message = "has schema version 3, but this version of cloudrepo.slices knows 2 at most"
     with pytest.raises(RegistryError, match=message), opened(path, write):
         pass
 
@@ -564,3 +573,97 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(RegistryError, match=f"^registry {path}: File exists"), opened(path, write=True):
         pass
+
+
+ALICE = Actor(run="ctl/1", holder="alice on ctl (PID 1)")
+BOB = Actor(run="ctl/2", holder="bob on ctl (PID 2)")
+
+
+def reserve_as(
+    connection: sqlite3.Connection, actor: Actor, record: dict[str, Any], status: str = "deploying"
+) -> Change:
+    return reserve(connection, record, status, read(connection)["revision"], 1100, "worker1", actor)
+
+
+def holders(connection: sqlite3.Connection) -> dict[str, str]:
+    return {hold["slice"]: hold["holder"] for hold in read(connection)["holds"]}
+
+
+def test_who_deploys_holds_the_slice_until_it_is_done(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE, web())
+    refused = r"^slice web is being deployed by alice on ctl \(PID 1\) since 20.* UTC; .* free again at 20"
+    for change in (
+        lambda: reserve_as(connection, BOB, web()),
+        lambda: reserve_as(connection, BOB, web(), "design"),
+        lambda: set_status(connection, "web", "deleting", "", BOB),
+        lambda: set_status(connection, "web", "running", ""),
+        lambda: remove(connection, "web", BOB),
+    ):
+        before = read(connection)
+        with pytest.raises(HeldError, match=refused):
+            change()
+        assert read(connection) == before
+    # Others go on with theirs, and the holder with its own.
+    reserve_as(connection, BOB, small("lan", 1200, 200))
+    set_status(connection, "web", "running", "", ALICE)
+    assert holders(connection) == {"lan": BOB.holder}
+    set_status(connection, "web", "deleting", "", BOB)
+    with pytest.raises(HeldError, match=r"^slice web is being deleted by bob on ctl"):
+        reserve_as(connection, ALICE, web())
+    remove(connection, "web", BOB)
+    assert holders(connection) == {"lan": BOB.holder}
+
+
+def test_an_unchanged_running_slice_is_held_while_it_is_deployed(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE, web())
+    set_status(connection, "web", "running", "", ALICE)
+    assert reserve_as(connection, ALICE, web()).after["status"] == "running"
+    assert holders(connection) == {"web": ALICE.holder}
+
+
+def test_a_holder_that_died_holds_nothing(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE, web())
+    reserve_as(connection, BOB._replace(dead_run=ALICE.run), web())
+    assert holders(connection) == {"web": BOB.holder}
+    # Nothing was heard of it for as long as a hold lasts.
+    reserve_as(connection, BOB._replace(hold_seconds=-1), web())
+    reserve_as(connection, ALICE, web())
+    assert holders(connection) == {"web": ALICE.holder}
+
+
+def test_a_design_and_a_lost_race_hold_nothing(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE, web(), "design")
+    reserve(connection, web(), "deploying", 0, 1100, "worker1", ALICE)
+    assert holders(connection) == {}
+
+
+def test_where_it_is_certain_who_asks_only_owners_and_admins_change_a_slice(connection: sqlite3.Connection) -> None:
+    eve = Actor(run="awx/1", holder="eve", user="eve")
+    with pytest.raises(RegistryError, match=r"^slice web belongs to alice: eve may not change it"):
+        reserve_as(connection, eve, web())
+    reserve_as(connection, eve._replace(user="alice"), web())
+    for change in (
+        lambda: reserve_as(connection, eve, dict(web(), owner="eve")),
+        lambda: set_status(connection, "web", "deleting", "", eve),
+        lambda: remove(connection, "web", eve),
+    ):
+        with pytest.raises(RegistryError, match=r"^slice web belongs to alice: eve may not change it"):
+            change()
+    remove(connection, "web", eve._replace(admins=["eve"]))
+
+
+def test_what_was_decided_from_an_older_record_is_refused(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    (seen,) = read(connection)["slices"]
+    set_status(connection, "web", "running", "")
+    with pytest.raises(RegistryError, match=r"^slice web has been changed meanwhile"):
+        set_status(connection, "web", "deleting", "", expected=seen)
+    (seen,) = read(connection)["slices"]
+    assert set_status(connection, "web", "deleting", "", expected=seen).after["status"] == "deleting"
+
+
+def test_that_a_slice_ever_ran_is_kept(connection: sqlite3.Connection) -> None:
+    for status, has_run in (("failed", False), ("running", True), ("deleting", True), ("failed", True)):
+        store(connection, web())
+        set_status(connection, "web", status, "")
+        assert read(connection)["slices"][0]["has_run"] is has_run

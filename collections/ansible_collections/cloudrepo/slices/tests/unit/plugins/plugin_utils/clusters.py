@@ -71,6 +71,7 @@ def after(registry: dict[str, Any], planned: dict[str, Any], status: str = "runn
     """The registry once a plan was reserved, and, if it is running, finished."""
     record = {**planned["slice"], "status": status}
     if status == "running":
+        record["has_run"] = True
         record["vms"] = [vm for vm in record["vms"] if not vm["retired"]]
     others = [other for other in registry["slices"] if other["name"] != record["name"]]
     return {

@@ -8,7 +8,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Stamp, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 
@@ -411,6 +411,14 @@ def test_a_lowered_quota_takes_nothing_away() -> None:
         make_plan(spec_with(vms=[*WEB["vms"], {"name": "x", "flavor": "cirros"}]), running, quota=1)
 
 
-def test_a_slice_that_is_being_deleted_is_not_deployed() -> None:
-    with pytest.raises(SpecError, match="slice web is being deleted: wait"):
-        make_plan(WEB, after(EMPTY, make_plan(WEB), status="deleting"))
+def test_a_delete_that_died_can_be_deployed_again_with_the_same_numbers() -> None:
+    first = make_plan(WEB)
+    again = make_plan(WEB, after(EMPTY, first, status="deleting"))
+    assert {**again["slice"], "status": ""} == {**first["slice"], "status": ""}
+
+
+def test_a_registry_that_is_behind_its_hosts_is_not_planned_from() -> None:
+    node = Worker("network1", "10.0.10.4", stamps=[Stamp("slice-1000", 1000)])
+    with pytest.raises(SpecError, match=r"network1 carries slice-1000 with ID 1000, .* rebuild_registry"):
+        make_plan(WEB, network_node=node)
+    assert make_plan(WEB, after(EMPTY, make_plan(WEB)), network_node=node)["changed"] is False
