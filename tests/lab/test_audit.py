@@ -54,9 +54,9 @@ def found(audit: dict[str, Any], kind: str = "drift") -> dict[tuple[str, str, st
     return messages
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def record(run_playbook: Any) -> Iterator[dict[str, Any]]:
-    """The slice `aud` whose guests have their addresses."""
+    """The slice `aud` whose guests have their addresses. Each test leaves it as it was."""
     deployed = run_playbook("deploy_slice", slice_spec=SPEC, output="json", slices_wait_for_leases=True)
     assert deployed.rc == 0, deployed.output
     text = deployed.output[deployed.output.index("\n{\n") : deployed.output.index("\n}\n") + 3]
@@ -154,7 +154,10 @@ def test_probes_see_a_wrong_vlan(record: dict[str, Any], run_playbook: Any, scri
     card = next(vm for vm in record["vms"] if vm["name"] == "c")["interfaces"][1]
     link1 = record["links"][0]["vlan"]
     script("worker1", f"ovs-vsctl set port {card['tap']} tag={link1}")
-    probed = run_playbook("audit_slices", probe=True, slice="aud", output="json")
+    try:
+        probed = run_playbook("audit_slices", probe=True, slice="aud", output="json")
+    finally:
+        script("worker1", f"ovs-vsctl set port {card['tap']} tag={card['vlan']}")
     failed = {(probe["host"], probe["name"]): probe["message"] for probe in audit_in(probed.output)["probes"]
               if probe["failed"]}  # fmt: skip
     address = card["address"].partition("/")[0]
@@ -180,7 +183,7 @@ def test_orphans_are_named_and_removed_and_nothing_else(
     leftover = "/var/lib/cloudrepo/vm_images/.x.img.0123456789abcdef.part"
     script(
         "worker2",
-        "ip tuntap add tap_99999_eth0 mode tap; ip netns add slice-99999; ip link add t5e0x type dummy;"
+        "ip tuntap add tap_1_eth0 mode tap; ip netns add slice-1; ip link add t5e0x type dummy;"
         f"touch -d '2 hours ago' {leftover};"
         "ovs-vsctl add-port br-int probe_0 external_ids:cloudrepo-probe=1 -- set Interface probe_0 type=internal;"
         "ovs-vsctl add-br br-other; ovs-vsctl add-port br-other gw_vlan4000 -- set Interface gw_vlan4000 type=internal",
@@ -191,9 +194,9 @@ def test_orphans_are_named_and_removed_and_nothing_else(
         items = found(audit, "orphans")
         assert off.rc != 0 and audit["drift"] == []
         assert {key for key in items if key[0] == "worker2"} == {
-            ("worker2", "port", "tap_99999_eth0"),
+            ("worker2", "port", "tap_1_eth0"),
             ("worker2", "port", "probe_0"),
-            ("worker2", "namespace", "slice-99999"),
+            ("worker2", "namespace", "slice-1"),
             ("worker2", "file", leftover),
         }
         kinds = {(item["host"], item["kind"]) for item in audit["orphans"] if item["host"] != "worker2"}

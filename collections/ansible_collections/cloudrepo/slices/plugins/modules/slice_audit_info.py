@@ -177,6 +177,12 @@ orphans:
   type: list
   elements: dict
   contains: *finding
+stamps:
+  description: What tells which IDs were given out, as M(cloudrepo.slices.slice_host_info) returns it.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"slice": "web", "name": "VM web/db", "id": 1002}]
 checked:
   description: How many resources were looked at, by slice and kind.
   returned: success
@@ -188,7 +194,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _audit_host, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _audit_host, _host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import as_dicts
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 
@@ -223,6 +229,7 @@ def run_module(module: AnsibleModule) -> None:
         changed=False,
         findings=as_dicts([*problems, *report.findings]),
         orphans=as_dicts(_audit_host.stamped(orphans, params["slice"])),
+        stamps=_host.stamps(place.base_dir),
         checked=report.checked,
     )
 

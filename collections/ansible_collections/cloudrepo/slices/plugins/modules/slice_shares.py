@@ -79,6 +79,10 @@ addresses:
   returned: success
   type: list
   elements: dict
+next_id:
+  description: The registry's next ID. Whatever has a higher one was made before the registry was lost.
+  returned: success
+  type: int
 notes:
   description: Slices without shares, and why.
   returned: success

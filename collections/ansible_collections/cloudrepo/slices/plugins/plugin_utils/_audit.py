@@ -29,7 +29,8 @@ def merge(
         probed: the same of ``slice_probe``.
         removed: the same of ``slice_orphans``.
     """
-    drift = [*shares["findings"], *_problems(shares, audited), *_of_hosts(audited, "findings")]
+    lost = list(_lost(shares, audited))
+    drift = [*lost, *shares["findings"], *_problems(shares, audited), *_of_hosts(audited, "findings")]
     gone = list(_of_hosts(removed, "removed"))
     orphans = [orphan for orphan in _of_hosts(audited, "orphans") if _key(orphan) not in set(map(_key, gone))]
     errors = [f"{host}: {error}" for host, result in removed.items() for error in _errors(result)]
@@ -66,6 +67,14 @@ def _problems(shares: Mapping[str, Any], audited: Mapping[str, Mapping[str, Any]
         there = [share["name"] for share in shares["hosts"][host] if share["present"]]
         for name in there or [""]:
             yield finding(name, host, "host", host, _why(result))
+
+
+def _lost(shares: Mapping[str, Any], audited: Mapping[str, Mapping[str, Any]]) -> Iterable[Record]:
+    """What was made by a registry that knew more than this one."""
+    for stamp in _of_hosts(audited, "stamps"):
+        if stamp["id"] >= shares["next_id"]:
+            message = f"has ID {stamp['id']}, which the registry never gave out: was it lost? (run rebuild_registry)"
+            yield finding(stamp["slice"], stamp["host"], "registry", stamp["name"], message)
 
 
 def _why(result: Mapping[str, Any]) -> str:

@@ -12,13 +12,12 @@ from typing import Any
 
 from . import _addressing as rules
 from ._probes import addresses, probes
+from ._run import has_died
 from ._settings import Cluster, Settings
 from ._shares import host_shares
 
 Record = dict[str, Any]
 
-# Of these nothing should be on any host, or soon nothing.
-_ABSENT = ("design", "deleting")
 _REMEDY = {"deleting": "run delete_slice again"}
 _UNFINISHED = ("deploying", "deleting", "failed")
 
@@ -37,10 +36,11 @@ def all_shares(
 
     Returns:
         ``hosts`` (the shares), ``known`` (what belongs to somebody), ``slices`` (the records that are judged),
-        ``findings`` (what is off in the registry), ``notes`` (what is not judged, and why), ``probes`` (the networks to
+        ``findings`` (what is off in the registry), ``notes`` (what is not judged, and why), ``next_id``
+        (above it no ID was given out), ``probes`` (the networks to
         probe from each host), ``addresses`` (those of all guests).
     """
-    held = {hold["slice"]: hold for hold in registry.get("holds", []) if hold["until"] > now}
+    held = {hold["slice"]: hold for hold in registry["holds"] if hold["until"] > now and not has_died(hold["run"])}
     wanted = [record for record in registry["slices"] if only in (None, record["name"])]
     judged = [record for record in wanted if record["name"] not in held]
     hosts = list(dict.fromkeys([cluster.network_node.name, *(worker.name for worker in cluster.workers)]))
@@ -53,15 +53,21 @@ def all_shares(
         "known": known(registry, list(held)),
         "slices": judged,
         "findings": [finding for record in judged for finding in _status(record)],
+        "next_id": registry["next_id"],
         "notes": [_note(held[record["name"]]) for record in wanted if record["name"] in held],
     }
     for record in judged:
-        shares = {} if record["status"] in _ABSENT else host_shares(record, cluster, settings)
+        shares = {} if _is_absent(record) else host_shares(record, cluster, settings)
         for host in hosts:
             share = {"name": record["name"], "id": record["id"], "present": host in shares}
             result["hosts"][host].append({**share, **shares.get(host, {})})
         result["findings"] += [_stranger(record, host) for host in shares if host not in hosts]
     return result
+
+
+def _is_absent(record: Mapping[str, Any]) -> bool:
+    """Whether nothing of the slice should be on any host: a first deploy that fails takes away what it made."""
+    return record["status"] in ("design", "deleting") or (record["status"] == "failed" and not record["has_run"])
 
 
 def known(registry: Mapping[str, Any], held: Sequence[str]) -> Record:

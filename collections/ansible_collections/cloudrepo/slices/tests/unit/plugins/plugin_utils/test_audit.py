@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from xml.etree import ElementTree
 
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import merge, render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit_shares import all_shares
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._junit import junit
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import run_id
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
 
 from .clusters import EMPTY, NETWORK_NODE, WEB, after, make_plan, workers
@@ -19,7 +21,7 @@ NOW = 1_800_000_000
 
 def registry(status: str = "running", **fields: Any) -> dict[str, Any]:
     stored = after(EMPTY, make_plan(WEB), status)
-    return {**stored, "slices": [{**record, **fields} for record in stored["slices"]]}
+    return {**stored, "slices": [{**record, **fields} for record in stored["slices"]], "holds": []}
 
 
 def shares(known: dict[str, Any], only: str | None = None, count: int = 3) -> dict[str, Any]:
@@ -56,6 +58,17 @@ def test_a_slice_that_is_worked_on_is_not_judged_but_known() -> None:
     # A hold that ended keeps nobody busy.
     over = shares({**registry("deploying"), "holds": [{**hold, "until": NOW - 1}]})
     assert "nobody works on it" in over["findings"][0]["message"]
+
+
+def test_a_run_that_died_here_keeps_nobody_busy() -> None:
+    hold = {"slice": "web", "holder": "alice", "status": "deploying", "since": NOW, "until": NOW + 60}
+    over = shares({**registry("deploying"), "holds": [{**hold, "run": run_id(os.getpid()).rsplit("/", 1)[0] + "/1"}]})
+    assert over["notes"] == [] and "nobody works on it" in over["findings"][0]["message"]
+
+
+def test_of_a_first_deploy_that_failed_nothing_should_be_there() -> None:
+    assert present(shares(registry("failed", has_run=False))) == []
+    assert len(present(shares(registry("failed", has_run=True)))) == 3
 
 
 def test_a_worker_that_left_the_inventory_is_named() -> None:
@@ -117,6 +130,12 @@ def test_whatever_is_off_is_told() -> None:
     [failure] = root.findall("testsuite/testcase[@classname='slice web.worker1'][@name='port']/failure")
     assert failure.get("message") == failure.text == "worker1: port tap is ?<missing>"
     assert sum(int(suite.get("failures", "")) for suite in root) == int(root.get("failures", "")) == 5
+
+
+def test_what_is_newer_than_the_registry_says_that_it_was_lost() -> None:
+    stamps = [{"slice": "red", "name": "VM red/a", "id": 1003}, {"slice": "web", "name": "VM web/db", "id": 1002}]
+    [finding] = merged(worker1={**CHECKED, "stamps": stamps})["drift"]
+    assert finding["item"] == "VM red/a" and "run rebuild_registry" in finding["message"]
 
 
 def test_what_was_removed_is_off_no_more() -> None:
