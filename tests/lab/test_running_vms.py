@@ -75,6 +75,23 @@ def test_a_card_that_lost_its_tap_is_seen_and_mended(deploy: Deploy, pid_of: Cal
     assert after.total("changed") == 0 and "lost its TAP" not in after.output
 
 
+def test_a_vm_on_a_deleted_disk_is_seen_and_mended(
+    deploy: Deploy, pid_of: Callable[[str], int], run_module: Any
+) -> None:
+    deploy(spec(names="a"))
+    before = pid_of("worker1")
+    removed = run_module("worker1", "ansible.builtin.file", {"path": f"{DISKS}/a_img.qcow2", "state": "absent"})
+    assert removed["changed"]
+    # This deploy makes a new disk in its place, which is not the one that the VM has.
+    for expected in (1, 0):
+        again = deploy(spec(names="a"))
+        assert "vm a: lost its disk needs a restart" in again.output, again.output
+        assert again.recap["worker1"]["changed"] == expected and pid_of("worker1") == before
+    restarted = deploy(spec(names="a"), slices_allow_restart=True)
+    assert "lost its disk" not in restarted.output and pid_of("worker1") != before
+    assert deploy(spec(names="a")).total("changed") == 0
+
+
 def test_the_disk_of_a_running_vm_grows(deploy: Deploy, pid_of: Callable[[str], int], run_module: Any) -> None:
     def size() -> int:
         argv = ["qemu-img", "info", "--force-share", "--output=json", f"{DISKS}/a_img.qcow2"]

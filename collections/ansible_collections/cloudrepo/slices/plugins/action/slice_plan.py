@@ -112,6 +112,8 @@ def _problem(info: Mapping[str, Any]) -> str:
         return f"can't be used: {info.get('msg', 'it gave no reason')}"
     if info["host"]["missing"]:
         return f"is not prepared: {', '.join(info['host']['missing'])} (run the playbook prepare_hosts)"
+    if info["host"]["wrong"]:
+        return f"can't do what is set for it: {', '.join(info['host']['wrong'])}"
     return ""
 
 

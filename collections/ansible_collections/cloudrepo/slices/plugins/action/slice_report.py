@@ -31,6 +31,8 @@ class ActionModule(ActionBase):
                 "slices": {"type": "list", "elements": "dict", "required": True},
                 "found": {"type": "list", "elements": "dict", "default": []},
                 "unseen": {"type": "list", "elements": "str", "default": []},
+                "pending": {"type": "list", "elements": "str", "default": []},
+                "passwords": {"type": "dict", "default": {}, "no_log": True},
                 "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
                 "message": {"type": "str", "default": ""},
                 "failure": {"type": "str", "default": ""},
@@ -38,10 +40,15 @@ class ActionModule(ActionBase):
         )
         for host in args["unseen"]:
             display.warning(f"worker {host} is unreachable: whether its VMs run is not known")
+        for text in args["pending"]:
+            display.warning(text)
         slices = with_processes(args["slices"], args["found"])
         text = args["message"] or render(slices)
         if slices or not args["failure"]:
-            display.display(json.dumps({"slices": slices}, indent=2) if args["output"] == "json" else text)
+            # Passwords are printed and never returned: results are kept by callbacks and handed on by workflows.
+            shown = with_passwords(slices, args["passwords"])
+            told = args["message"] or render(shown)
+            display.display(json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else told)
         if args["failure"]:
             # Nothing else: all of a failed result is printed.
             return {"failed": True, "msg": args["failure"]}
@@ -52,6 +59,21 @@ class ActionModule(ActionBase):
             # The form in which set_stats hands data to ansible-runner and AWX workflows.
             "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
         }
+
+
+def with_passwords(
+    slices: Sequence[Mapping[str, Any]], passwords: Mapping[str, Mapping[str, str]]
+) -> Sequence[Mapping[str, Any]]:
+    """The records with each VM's ``vnc_password``, if there is any password at all."""
+    if not passwords:
+        return slices
+    return [
+        {
+            **record,
+            "vms": [{**vm, "vnc_password": passwords.get(record["name"], {}).get(vm["name"])} for vm in record["vms"]],
+        }
+        for record in slices
+    ]
 
 
 def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ VM, DISK, IMAGE, PORT, DHCP, NAT, FILE, HOST = "vm", "disk", "image", "port", "d
 FLOWS, NAMESPACE = "flows", "namespace"
 
 _SECRET = "password"
+_LOSSES = {"lost_disk": "runs on a disk that was deleted%.0s", "lost_taps": "has lost %s"}
 _SHOWN = 2  # Elements of a list that a message names; the data has all.
 
 
@@ -57,6 +58,8 @@ def _drift(slice_name: str, kind: str, action: Action) -> List[Finding]:
     lost = _lost(before, after)
     if lost:
         return [Finding(slice_name, kind, action.name, lost)]
+    if before.get("status") == "stopped":
+        after = {field: value for field, value in after.items() if field != "limits"}  # Only a process has such.
     return [_different(slice_name, kind, action.name, *change) for change in differences(before, after)]
 
 
@@ -105,7 +108,9 @@ def _parts(value: Any) -> Any:
 
 
 def _different(slice_name: str, kind: str, item: str, field: str, found: Any, wanted: Any) -> Finding:
-    if _SECRET in field:
+    if field in _LOSSES:
+        return Finding(slice_name, kind, item, _LOSSES[field] % _value(found), field, found, wanted)
+    if _SECRET in field and isinstance(wanted, str):
         return Finding(slice_name, kind, item, "%s is another one" % field, field)
     return Finding(slice_name, kind, item, _sentence(field, found, wanted), field, found, wanted)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import (
+    _cgroup,
     _dnsmasq_process,
     _images,
     _internet,
@@ -73,6 +74,7 @@ class Settings(NamedTuple):
     user: str
     accelerator: str
     vnc_listen: str
+    vnc_passwords: bool
     nic_offload: bool
     internet_vlan: int
     internet_subnet: str
@@ -162,6 +164,11 @@ def _slice_folders(place: Place) -> Iterable[_orphans.Entry]:
             path = os.path.join(folder, name)
             if is_name(name) and os.path.isdir(path) and not os.path.islink(path):
                 yield _orphans.Entry(path, name, True, 0)
+    groups = _cgroup.find()
+    for name in _listdir(groups) if groups else []:
+        slice_name = name.partition(".")[0]
+        if "." in name and is_name(slice_name):
+            yield _orphans.Entry(os.path.join(str(groups), name), slice_name, True, 0)
     for name in _listdir(_dnsmasq_process.RUN_DIR):
         slice_name, extension = os.path.splitext(name)
         if extension == ".pid" and is_name(slice_name):
@@ -320,10 +327,14 @@ def _machines(share: Share, look: Look) -> Tuple[List[Finding], int]:
         "nic_offload": look.settings.nic_offload,
         "user": look.settings.user,
     }
-    want = _qemu.parse(share["vms"], common)
-    have = _vms.scan(_vms.Host(look.place.base_dir, look.place.run_dir, share["name"]))
+    # Which password a screen has, nobody can tell; only whether it has one.
+    passwords = {vm["name"]: "?" for vm in share["vms"]} if look.settings.vnc_passwords else {}
+    want = _qemu.parse(share["vms"], common, passwords)
+    folder = _cgroup.find()
+    groups = _cgroup.Groups(folder, share["name"]) if folder else None
+    have = _vms.scan(_vms.Host(look.place.base_dir, look.place.run_dir, share["name"], groups))
     states = {name: vm.state for name, vm in have.items()}
-    actions, _pending = _qemu.plan(want, states, purge=True, allow_restart=True)
+    actions, _pending = _qemu.plan(want, states, purge=True, allow_restart=True, limited=groups is not None)
     processes = _orphans.by_vm(look.found.processes, share["name"])
     off = [
         finding._replace(commands=_vm_removal(_paths(share, look, finding.item), have[finding.item].pid))
@@ -339,8 +350,6 @@ def _machines(share: Share, look: Look) -> Tuple[List[Finding], int]:
                 off.append(_second(share["name"], process, pid))
             elif name in want:
                 off += running_cards(share["name"], name, _qemu.cards(process.argv), _wanted_cards(want[name], paths))
-        if pid and name in want and _holds_deleted(pid, paths.disk):
-            off.append(Finding(share["name"], VM, name, "runs on a disk that was deleted"))
     return off, len(want)
 
 
@@ -351,16 +360,6 @@ def _second(slice_name: str, process: _orphans.Process, pid: Optional[int]) -> F
 
 def _wanted_cards(config: Mapping[str, Any], paths: _qemu.Paths) -> Mapping[str, Mapping[str, str]]:
     return _qemu.cards(_qemu.argv("", "", config, paths, ""))
-
-
-def _holds_deleted(pid: int, path: str) -> bool:
-    folder = "/proc/%d/fd" % pid
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            with suppress(OSError):
-                if os.readlink(os.path.join(folder, name)) == path + " (deleted)":
-                    return True
-    return False
 
 
 def _vm_removal(paths: _qemu.Paths, pid: Optional[int]) -> List[List[str]]:

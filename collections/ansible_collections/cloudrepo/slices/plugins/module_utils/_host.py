@@ -16,8 +16,10 @@ import socket
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import ACCELERATORS, check_address, is_loopback
 
 WORKER = "worker"
 NETWORK = "network"
@@ -69,6 +71,43 @@ def _lacks(roles: Sequence[str], bridge: str, user: str) -> Iterator[str]:
         yield "bridge %s does not exist" % bridge
     if WORKER in roles and not _has_user(user):
         yield "user %s does not exist" % user
+
+
+def wrong(roles: Sequence[str], accelerator: str, vnc_listen: str, vnc_passwords: bool) -> List[str]:
+    """The settings of a worker that it can't follow, each in a few words."""
+    if WORKER not in roles:
+        return []
+    return [*_wrong_accelerator(accelerator), *_wrong_vnc(vnc_listen, vnc_passwords)]
+
+
+def _wrong_accelerator(accelerator: str) -> Iterator[str]:
+    if accelerator not in ACCELERATORS:
+        yield 'slices_accelerator is "%s", which is none of %s' % (accelerator, ", ".join(ACCELERATORS))
+    elif accelerator == "kvm" and not has_kvm():
+        yield "slices_accelerator is kvm, but /dev/kvm can't be opened"
+
+
+def _wrong_vnc(listen: str, passwords: bool) -> Iterator[str]:
+    try:
+        address = check_address(listen)
+    except ItemError:
+        yield 'slices_vnc_listen is "%s", which is not an IP address' % listen
+        return
+    if not is_loopback(address) and not passwords:
+        yield "slices_vnc_listen is %s, which others reach, and slices_vnc_passwords is not true" % listen
+    if not _has_address(address):
+        yield "slices_vnc_listen is %s, which is no address of this host" % listen
+
+
+def _has_address(address: str) -> bool:
+    """Whether the host can listen at an address: on any port, which is given back at once."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 def stamps(base_dir: str) -> List[Dict[str, Any]]:

@@ -32,6 +32,7 @@ PROBE_KEY = "cloudrepo-probe"
 STALE_SECONDS = 3600
 PROBE_SECONDS = 300
 
+_CGROUPS = "/sys/fs/cgroup/"
 _INTERFACE = re.compile(r"tap_[0-9]+_eth[0-9]+|t[0-9]+e[0-9]+|gw_vlan[0-9]+|inet_[0-9]+")
 _NAMESPACE = re.compile(r"slice-([0-9]+)")
 # The master of a port of Open vSwitch's kernel datapath.
@@ -56,7 +57,7 @@ class Process(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file or folder of a slice, or of none; ``age`` is in seconds."""
+    """A file, a folder or a group of processes, of a slice or of none; ``age`` is in seconds."""
 
     path: str
     slice: str
@@ -97,7 +98,9 @@ def orphans(host: Host, known: Known) -> List[Finding]:
 
 
 def remove(path: str, is_folder: bool) -> Argv:
-    """The command that removes a file or a folder with all that is in it."""
+    """The command that removes a file, a folder with all that is in it, or an empty group of processes."""
+    if path.startswith(_CGROUPS):
+        return ["rmdir", "--", path]
     return ["rm", *(["-r"] if is_folder else []), "--", path]
 
 

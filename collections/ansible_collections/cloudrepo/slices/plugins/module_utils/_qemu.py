@@ -11,11 +11,13 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._cgroup import vm_limits
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_interface_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
 
 BINARY = "qemu-system-x86_64"
+ACCELERATORS = ("auto", "kvm", "tcg")
 RUNNING = "running"
 STOPPED = "stopped"
 SILENT = "unresponsive"  # Its process is there, but QMP does not answer.
@@ -27,6 +29,7 @@ CONFIG = (
     "memory_mb",
     "vnc_port",
     "vnc_listen",
+    "vnc_password",  # Whether there is one. Which, stands nowhere on the host.
     "accelerator",
     "nic_offload",
     "user",
@@ -36,11 +39,13 @@ CONFIG = (
 DISK_NODE = "disk"  # How QMP calls a VM's disk.
 NIC_MAX = 24
 VNC_BASE = 5900
+TCG_BUFFER_MB = 256  # For translated code. QEMU's own choice is up to 1 GiB for each VM.
 # Every device has its own slot whatever else there is, so that a guest never sees one of them move.
 _SLOT_VGA, _SLOT_DISK, _SLOT_RNG, _SLOT_NIC = 2, 3, 4, 5
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 _SOCKET_PATH_MAX = 107
 _ATTACHED = re.compile(r"^iff:\t(.+)$", re.MULTILINE)
+_VNC_PASSWORD = re.compile("[!-~]{1,8}")  # The protocol has no room for more.
 _MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}")
 
 
@@ -73,17 +78,21 @@ def vm_paths(base_dir: str, run_dir: str, slice_name: str, name: str) -> Paths:
     )
 
 
-def parse(vms: Sequence[Mapping[str, Any]], common: Mapping[str, Any]) -> Dict[str, State]:
+def parse(
+    vms: Sequence[Mapping[str, Any]], common: Mapping[str, Any], passwords: Mapping[str, Any]
+) -> Dict[str, State]:
     """The configuration of each wanted VM by name, checked as far as that goes without looking at the host.
 
     Args:
         vms: the ``vms`` option.
         common: the fields that are the same for all VMs of the call.
+        passwords: the ``vnc_passwords`` option.
     """
     configs: Dict[str, State] = {}
     taken: Dict[Tuple[str, Any], str] = {}
     for vm, where in zip(vms, labels("vms", vms).values()):
-        config = configs[vm["name"]] = _config(vm, where, common)
+        secret = _has_password(vm["name"], where, common["vnc_listen"], passwords)
+        config = configs[vm["name"]] = {**_config(vm, where, common), "vnc_password": secret}
         unique = [("vnc_port", vm["vnc_port"])]
         for nic in config["interfaces"]:
             unique += [("tap", nic["tap"]), ("mac", nic["mac"])]
@@ -113,6 +122,22 @@ def _config(vm: Mapping[str, Any], where: str, common: Mapping[str, Any]) -> Dic
     return {**fields, **common, "interfaces": interfaces}
 
 
+def _has_password(name: str, where: str, listen: str, passwords: Mapping[str, Any]) -> bool:
+    """Whether a VM's screen asks for a password; where others can reach it, it has to."""
+    if name in passwords:
+        password = passwords[name]
+        if not isinstance(password, str) or not _VNC_PASSWORD.fullmatch(password):
+            # Without the password: this becomes a message.
+            raise ItemError("%s: a VNC password is a text of 1 to 8 ASCII characters" % where)
+        return True
+    if not is_loopback(listen):
+        raise ItemError(
+            "%s: its screen would be open to others on %s, without a password (slices_vnc_passwords=true)"
+            % (where, listen)
+        )
+    return False
+
+
 def _interface(nic: Mapping[str, Any], where: str) -> Dict[str, Any]:
     for field in ("name", "tap"):
         if not is_interface_name(nic[field]):
@@ -129,6 +154,11 @@ def check_address(vnc_listen: str) -> str:
         return str(ipaddress.ip_address(vnc_listen))
     except ValueError as error:
         raise ItemError('vnc_listen: "%s" is not an IP address' % vnc_listen) from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only the host itself reaches an address."""
+    return ipaddress.ip_address(address).is_loopback
 
 
 def check_paths(paths: Paths, where: str) -> None:
@@ -190,7 +220,7 @@ def argv(slice_name: str, name: str, config: State, paths: Paths, accelerator: s
         *("-mon", option({"chardev": "qmp", "mode": "control"})),
         *("-chardev", _socket("console", paths.console, {"logfile": paths.console_log, "logappend": True})),
         *("-serial", "chardev:console"),
-        *("-vnc", _vnc(config["vnc_listen"], config["vnc_port"])),
+        *("-vnc", _vnc(config["vnc_listen"], config["vnc_port"], config["vnc_password"])),
         *("-device", option({"addr": _slot(_SLOT_VGA)}, "VGA")),
         *_disk_argv(paths.disk),
         *("-object", option({"id": "rng"}, "rng-builtin")),
@@ -209,15 +239,19 @@ PROBE_INPUT = '{"execute": "qmp_capabilities"}\n{"execute": "quit"}\n'
 
 
 def _accelerator_argv(accelerator: str) -> List[str]:
-    return ["-accel", accelerator, "-cpu", "host" if accelerator == "kvm" else "max"]
+    if accelerator == "tcg":
+        return ["-accel", option({"tb-size": TCG_BUFFER_MB}, "tcg"), "-cpu", "max"]
+    return ["-accel", accelerator, "-cpu", "host"]
 
 
 def _socket(name: str, path: str, more: Optional[Mapping[str, Any]] = None) -> str:
     return option({"id": name, "path": path, "server": True, "wait": False, **(more or {})}, "socket")
 
 
-def _vnc(address: str, port: int) -> str:
-    return "%s:%d" % ("[%s]" % address if ":" in address else address, port - VNC_BASE)
+def _vnc(address: str, port: int, password: bool) -> str:
+    """Where the screen is. With ``password=on`` nobody is let in until one is set."""
+    display = "%s:%d" % ("[%s]" % address if ":" in address else address, port - VNC_BASE)
+    return option({"password": True} if password else {}, display)
 
 
 def _disk_argv(disk: str) -> List[str]:
@@ -274,14 +308,17 @@ def plan(
     have: Mapping[str, State],
     purge: bool,
     allow_restart: bool,
+    limited: bool,
 ) -> Tuple[List[Action], List[str]]:
     """The actions that make the VMs run as wanted, and what waits for a restart that is not allowed.
 
     Args:
         want: the configurations of the wanted VMs by name.
-        have: the configurations of those that exist, with their ``status``, and ``lost_taps`` if they have such.
+        have: the configurations of those that exist, with their ``status``, their ``limits`` where the host has such,
+            and what they have lost: ``lost_taps``, ``lost_disk``.
         purge: whether other VMs of the slice are removed.
         allow_restart: whether a running VM may be restarted.
+        limited: whether the host can limit what they use.
     """
     goal: Dict[str, State] = {}
     pending = []
@@ -294,7 +331,15 @@ def plan(
         if changes:
             pending.append("vm %s: %s needs a restart (slices_allow_restart=true)" % (name, ", ".join(changes)))
             goal[name] = {**before, "status": RUNNING, **_reconnected(before, config)}
+    if limited:
+        # By what a VM has, which while its restart is pending is not what is wanted.
+        goal = {name: {**state, **_limits(state)} for name, state in goal.items()}
     return reconcile(goal, have, purge), pending
+
+
+def _limits(state: State) -> State:
+    """A VM's limits; nothing if its manifest was lost, as its size is not known then."""
+    return {"limits": vm_limits(state["cores"], state["memory_mb"])} if "cores" in state else {}
 
 
 def restart_changes(before: State, after: State) -> List[str]:
@@ -302,11 +347,17 @@ def restart_changes(before: State, after: State) -> List[str]:
     old, new = _fixed(before), _fixed(after)
     lost = set(before.get("lost_taps", [])) - set(after.get("lost_taps", []))
     dead = [nic for nic in after.get("interfaces", []) if nic["tap"] in lost]
-    return ["%s lost its TAP %s" % (nic["name"], nic["tap"]) for nic in dead] + [
-        "%s %s -> %s" % (key, old.get(key, "none"), new.get(key, "none"))
-        for key in [*new, *(key for key in old if key not in new)]
-        if old.get(key) != new.get(key)
-    ]
+    lost_disk = before.get("lost_disk", False) and not after.get("lost_disk", False)
+    disk = ["lost its disk"] * lost_disk
+    return (
+        disk
+        + ["%s lost its TAP %s" % (nic["name"], nic["tap"]) for nic in dead]
+        + [
+            "%s %s -> %s" % (key, old.get(key, "none"), new.get(key, "none"))
+            for key in [*new, *(key for key in old if key not in new)]
+            if old.get(key) != new.get(key)
+        ]
+    )
 
 
 def _fixed(state: State) -> Dict[str, Any]:

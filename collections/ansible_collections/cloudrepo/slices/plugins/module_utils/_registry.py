@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sqlite3
 import time
 from collections import defaultdict
@@ -120,6 +121,11 @@ _SCHEMA = (
         PRIMARY KEY (slice_id, number, position),
         FOREIGN KEY (slice_id, number) REFERENCES links (slice_id, number) ON DELETE CASCADE
     )""",
+    # Refers to no other table: a slice's rows are written anew with every change, and a secret is not part of them.
+    """CREATE TABLE secrets (
+        vm_id INTEGER NOT NULL PRIMARY KEY,
+        vnc_password TEXT NOT NULL
+    )""",
 )
 
 # A record's fields that are columns of the same name; the rest of each table says where the row belongs.
@@ -159,6 +165,12 @@ _HOLDER = {
 }
 
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+
+# Nothing that is read or typed as something else. VNC takes no more than eight characters.
+_PASSWORD_ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_PASSWORD_LENGTH = 8
+
+Passwords = Dict[str, Dict[str, str]]  # By slice and VM.
 
 
 class RegistryError(Exception):
@@ -270,6 +282,7 @@ def reserve(
             _delete(connection, wanted)
             _insert_record(connection, wanted)
             _refuse_used_ids(wanted, stored, registry["next_id"])
+            _forget_secrets(connection)
             _advance(connection, max(registry["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
             return Change(stored, _find(read(connection), record["name"]))
     except sqlite3.IntegrityError as error:
@@ -321,6 +334,7 @@ def set_status(
         if wanted != stored:
             _delete(connection, stored)
             _insert_record(connection, wanted)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, wanted)
 
@@ -339,17 +353,59 @@ def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> 
             _refuse_held(connection, name, actor)
             _give_up(connection, name)
             _delete(connection, stored)
+            _forget_secrets(connection)
             _advance(connection)
         return Change(stored, None)
 
 
+def read_passwords(connection: sqlite3.Connection, actor: Actor) -> Passwords:
+    """The VNC passwords of the VMs that have one, of all slices that the one who asks may change."""
+    found: Passwords = {}
+    for slice_name, owner, vm, password in connection.execute(
+        "SELECT s.name, s.owner, v.name, x.vnc_password FROM secrets x"
+        " JOIN vms v ON v.id = x.vm_id JOIN slices s ON s.id = v.slice_id ORDER BY v.id"
+    ):
+        if not _is_stranger(actor, owner):
+            found.setdefault(slice_name, {})[vm] = password
+    return found
+
+
+def make_passwords(connection: sqlite3.Connection, record: Record) -> Tuple[Passwords, bool]:
+    """Give a random VNC password to each VM of a slice that has none.
+
+    Returns:
+        Those of all its VMs, and whether some are new.
+    """
+    vms = [vm for vm in record["vms"] if not vm["retired"]]
+    with _transaction(connection):
+        known = dict(connection.execute("SELECT vm_id, vnc_password FROM secrets"))
+        new = {vm["id"]: _random_password() for vm in vms if vm["id"] not in known}
+        _insert(connection, "secrets", ("vm_id", "vnc_password"), list(new.items()))
+    known.update(new)
+    return {record["name"]: {vm["name"]: known[vm["id"]] for vm in vms}}, bool(new)
+
+
+def _random_password() -> str:
+    return "".join(secrets.choice(_PASSWORD_ALPHABET) for _place in range(_PASSWORD_LENGTH))
+
+
+def _forget_secrets(connection: sqlite3.Connection) -> None:
+    """Delete the secrets of VMs that are in no record any more."""
+    connection.execute("DELETE FROM secrets WHERE vm_id NOT IN (SELECT id FROM vms)")
+
+
 def _refuse_stranger(actor: Actor, record: Record) -> None:
-    """Only the owner and admins change a slice. Where it is not certain who asks, whoever reaches the host may."""
-    if actor.user and actor.user != record["owner"] and actor.user not in actor.admins:
+    """Only the owner and admins change a slice."""
+    if _is_stranger(actor, record["owner"]):
         raise RegistryError(
             "slice %s belongs to %s: %s may not change it (slices_admins may)"
             % (record["name"], record["owner"], actor.user)
         )
+
+
+def _is_stranger(actor: Actor, owner: str) -> bool:
+    """Where it is not certain who asks, whoever reaches the host is none."""
+    return bool(actor.user) and actor.user != owner and actor.user not in actor.admins
 
 
 def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
@@ -675,6 +731,11 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     if "schema_version" not in columns:
         raise RegistryError("%s is not a registry" % path)
     (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if version < SCHEMA_VERSION:
+        raise RegistryError(
+            "registry %s has schema version %d of an older cloudrepo.slices, this one needs %d: move the file away and"
+            " run rebuild_registry" % (path, version, SCHEMA_VERSION)
+        )
     if version > SCHEMA_VERSION:
         raise RegistryError(
             "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"

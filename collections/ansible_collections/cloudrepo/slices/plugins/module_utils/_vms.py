@@ -20,8 +20,9 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
-from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._cgroup import Groups
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, remove_file, tidy, write_whole
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
@@ -51,16 +52,18 @@ _QUIT_SECONDS = 10.0
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _MESSAGE_MAX = 2000
+_CONSOLE_LOG_MAX = 16 * 1024 * 1024
 _WAITING = 32  # Threads that only wait for an answer.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
 
 class Host(NamedTuple):
-    """Where one slice's VMs are on this host."""
+    """Where one slice's VMs are on this host. Without ``groups`` it can't limit what they use."""
 
     base_dir: str
     run_dir: str
     slice_name: str
+    groups: Optional[Groups] = None
 
     def paths(self, name: str) -> Paths:
         """The files of a VM."""
@@ -109,9 +112,11 @@ def scan(host: Host) -> Dict[str, Vm]:
         process = find(paths)
         pid = process.pid if process else None
         state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
-        lost = _lost_taps(pid, state.get("interfaces", [])) if pid else []
-        # Nobody wants the field, so that a VM which has it differs from what is wanted.
-        found[name] = Vm({**state, "lost_taps": lost} if lost else state, pid)
+        if pid is not None:
+            state.update(_losses(pid, paths.disk, state.get("interfaces", [])))
+            if host.groups is not None:
+                state["limits"] = host.groups.limits(name, pid)
+        found[name] = Vm(state, pid)
 
     errors = run_each(look, names, _ERRORS, _WAITING)
     if errors:
@@ -119,17 +124,45 @@ def scan(host: Host) -> Dict[str, Vm]:
     return {name: found[name] for name in names}
 
 
-def _lost_taps(pid: int, interfaces: Sequence[State]) -> List[str]:
-    """The TAPs that were deleted while a QEMU had them. It notices nothing, and its guest just hears nobody."""
-    attached = set()
-    folder = "/proc/%d/fdinfo" % pid
+def _losses(pid: int, disk: str, interfaces: Sequence[State]) -> State:
+    """What was deleted while a QEMU had it. It notices nothing, and goes on with what nobody else sees.
+
+    Nobody wants these fields, so that a VM which has one differs from what is wanted.
+    """
     try:
-        for entry in os.listdir(folder) if interfaces else []:
-            with suppress(FileNotFoundError), open(os.path.join(folder, entry), encoding="utf-8") as file:
-                attached.add(attached_tap(file.read()))
+        lost_taps = _lost_taps(pid, interfaces)
+        lost_disk = not _has_open(pid, disk)
     except (FileNotFoundError, ProcessLookupError):
-        return []  # It has just ended.
+        return {}  # It has just ended.
+    return {**({"lost_taps": lost_taps} if lost_taps else {}), **({"lost_disk": True} if lost_disk else {})}
+
+
+def _lost_taps(pid: int, interfaces: Sequence[State]) -> List[str]:
+    """The TAPs to which a QEMU is no longer attached."""
+    attached = set()
+    for path in _entries(pid, "fdinfo"):
+        with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+            attached.add(attached_tap(file.read()))
     return [nic["tap"] for nic in interfaces if nic["tap"] not in attached]
+
+
+def _has_open(pid: int, path: str) -> bool:
+    """Whether a process has the file open that is at ``path`` now."""
+    try:
+        wanted = os.stat(path)
+    except FileNotFoundError:
+        return False
+    for entry in _entries(pid, "fd"):
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(entry), wanted):
+                return True
+    return False
+
+
+def _entries(pid: int, folder: str) -> Iterator[str]:
+    """What /proc has for each open file of a process."""
+    parent = "/proc/%d/%s" % (pid, folder)
+    return (os.path.join(parent, entry) for entry in os.listdir(parent))
 
 
 def _read_manifest(path: str) -> Dict[str, Any]:
@@ -276,9 +309,11 @@ class Starter(NamedTuple):
         command = argv(self.host.slice_name, name, config, paths, self.accelerator)
         remove_file(paths.qemu_log)
         # Read again through this very file: its folder belongs to QEMU's user, who may put another one there.
-        with open(paths.qemu_log, "x+b") as log:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(paths.qemu_log, flags, 0o600), "w+b") as log:
             process = self._spawn([*self.as_user, *command], log)
             try:
+                _limit(self.host, name, process.pid, config)
                 self._wait_until_running(process, paths, log)
                 change(self.host, name, started, config)
             except BaseException:
@@ -287,7 +322,6 @@ class Starter(NamedTuple):
                 raise
 
     def _make_files(self, paths: Paths) -> None:
-        os.makedirs(os.path.dirname(paths.folder), 0o755, exist_ok=True)
         user = pwd.getpwnam(self.user)
         os.makedirs(paths.folder, 0o700, exist_ok=True)
         os.chown(paths.folder, user.pw_uid, user.pw_gid)
@@ -295,6 +329,8 @@ class Starter(NamedTuple):
         log = os.open(paths.console_log, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.fchown(log, user.pw_uid, user.pw_gid)
+            if os.fstat(log).st_size > _CONSOLE_LOG_MAX:
+                os.ftruncate(log, 0)
         finally:
             os.close(log)
 
@@ -325,15 +361,67 @@ class Starter(NamedTuple):
                 status = found.status if found else "not there"
                 raise ItemError("QEMU is %s %d seconds after its start" % (status, _START_SECONDS))
             time.sleep(_POLL_SECONDS)
-        log.seek(0)
-        said = log.read()[-_MESSAGE_MAX:].decode("utf-8", "replace").strip()
-        raise ItemError("QEMU did not start (rc=%d): %s" % (process.returncode, said))
+        raise ItemError("QEMU did not start (rc=%d): %s" % (process.returncode, _end_of(log)))
+
+
+def _end_of(log: BinaryIO) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - _MESSAGE_MAX))
+    return log.read().decode("utf-8", "replace").strip()
+
+
+def check_started(host: Host, names: Iterable[str], have: Mapping[str, Vm]) -> Dict[str, str]:
+    """The messages of those VMs whose QEMU was started and has ended since."""
+    gone = [name for name in names if name not in have or have[name].pid is None]
+    return {name: "QEMU ended right after its start: %s" % _last_words(host.paths(name).qemu_log) for name in gone}
+
+
+def _last_words(path: str) -> str:
+    """The end of a log, in whose place QEMU's user may have put anything."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return str(error)
+    with os.fdopen(descriptor, "rb") as log:
+        return _end_of(log)
+
+
+def set_passwords(host: Host, passwords: Mapping[str, Any], have: Mapping[str, Vm]) -> Dict[str, str]:
+    """Set the VNC passwords of the VMs that ask for one; QEMU has none until then, and can't tell which it has.
+
+    Returns:
+        The messages of the VMs that refused.
+    """
+
+    def set_one(name: str) -> None:
+        with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
+            qmp.negotiate()
+            qmp.execute("set_password", protocol="vnc", password=passwords[name])
+
+    asking = [name for name in passwords if name in have and have[name].pid and have[name].state.get("vnc_password")]
+    return run_each(set_one, asking, _ERRORS, _WAITING)
+
+
+def _limit(host: Host, name: str, pid: int, state: State) -> None:
+    """Limit what a VM's process may use, if the host can."""
+    if host.groups is not None and state.get("limits"):
+        host.groups.limit(name, pid, state["limits"])
+
+
+def tidy_groups(host: Host, have: Mapping[str, Vm]) -> None:
+    """Remove the groups of VMs that do not run, however they ended."""
+    if host.groups is not None:
+        for name in host.groups.names():
+            if name not in have or have[name].state["status"] == STOPPED:
+                host.groups.remove(name)
 
 
 def change(host: Host, name: str, before: State, after: State) -> None:
-    """Change what can be changed while a VM runs: the links of its interfaces, and whether it is paused."""
+    """Change what can be changed while a VM runs: its limits, the links of its interfaces, whether it is paused."""
     links = changed_links(before, after)
     with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
+        if before.get("limits") != after.get("limits"):
+            _limit(host, name, qmp.peer_pid(), after)
         qmp.negotiate()
         for interface, connected in links.items():
             qmp.execute("set_link", name=nic_id(interface), up=connected)

@@ -20,6 +20,12 @@ description:
   - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), QEMU's
     messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.
   - What a VM prints on its serial console is kept beside its disk in C(VM.console.log), until the VM is removed.
+    A log of more than 16 MiB is emptied when the VM is started. It may be emptied at any time, as QEMU appends.
+  - A VM whose disk was deleted goes on with what nobody else sees, also if there is a new disk of that name.
+    It has to be restarted, see O(allow_restart).
+  - Where the host has cgroups v2 with the controllers cpu, memory and pids, each QEMU is in a group of its own,
+    C(cloudrepo/SLICE.VM). It may use its virtual CPUs and half a core more, its guest's memory and 512 MiB more, and
+    as many threads as it has virtual CPUs and 128 more.
   - A running VM whose TAP was deleted has lost it for good, also if there is a TAP of that name again.
     It has to be restarted, see O(allow_restart).
   - Interfaces have fixed places in the guest, in the order of the list. A guest sees them in that order.
@@ -138,9 +144,20 @@ options:
     choices: [auto, kvm, tcg]
     default: auto
   vnc_listen:
-    description: The IP address on which the VMs' screens are served. They ask for no password.
+    description:
+      - The IP address on which the VMs' screens are served.
+      - One that others can reach is refused for a VM that has no password in O(vnc_passwords).
     type: str
     default: 127.0.0.1
+  vnc_passwords:
+    description:
+      - The password of each VM's screen by the VM's name, 1 to 8 ASCII characters.
+        A VM that has none here asks for none.
+      - A new password is set while the VM runs. That there is one at all, or none any more, needs a restart.
+      - A password is handed to QEMU over QMP and written nowhere on the host.
+        Give the task C(no_log), as some callbacks record the arguments of tasks.
+    type: dict
+    default: {}
   nic_offload:
     description:
       - Whether guests may leave checksums and segmentation to the host.
@@ -209,11 +226,12 @@ from contextlib import ExitStack
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
+    ACCELERATORS,
     RUNNING,
     SILENT,
     STOPPED,
@@ -230,8 +248,11 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import (
     Vm,
     apply,
     check_startable,
+    check_started,
     must_start,
     scan,
+    set_passwords,
+    tidy_groups,
     usable_accelerator,
     user_argv,
 )
@@ -251,7 +272,7 @@ def _wanted(params: Mapping[str, Any], host: Host, known: Mapping[str, str]) -> 
         "nic_offload": params["nic_offload"],
         "user": params["user"],
     }
-    want = parse(params["vms"], common)
+    want = parse(params["vms"], common, params["vnc_passwords"])
     for name, where in known.items():
         check_paths(host.paths(name), where)
     user_argv(params["user"])
@@ -259,7 +280,11 @@ def _wanted(params: Mapping[str, Any], host: Host, known: Mapping[str, str]) -> 
 
 
 def _plan(
-    params: Mapping[str, Any], want: Mapping[str, State], have: Mapping[str, Vm], known: Mapping[str, str]
+    params: Mapping[str, Any],
+    want: Mapping[str, State],
+    have: Mapping[str, Vm],
+    known: Mapping[str, str],
+    limited: bool,
 ) -> _Planned:
     states = {name: vm.state for name, vm in have.items()}
     started = params["state"] == "started"
@@ -271,7 +296,7 @@ def _plan(
             where = known.get(name, 'vm "%s"' % name)
             raise ItemError("%s: its QEMU (pid %s) does not answer on QMP" % (where, vm.pid or "unknown"))
     if started:
-        return _Planned(*plan(want, states, params["purge"], params["allow_restart"]))
+        return _Planned(*plan(want, states, params["purge"], params["allow_restart"], limited))
     listed = {name: state for name, state in states.items() if name in known}
     if params["state"] == "stopped":
         goal = {name: {**state, "status": STOPPED} for name, state in listed.items()}
@@ -280,7 +305,9 @@ def _plan(
 
 
 def _ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    host = Host(params["base_dir"], params["run_dir"], params["slice"])
+    groups = _cgroup.find()
+    limiting = _cgroup.Groups(groups, params["slice"]) if groups else None
+    host = Host(params["base_dir"], params["run_dir"], params["slice"], limiting)
     known = labels("vms", params["vms"])
     started = params["state"] == "started"
     want = _wanted(params, host, known) if started else {}
@@ -289,19 +316,30 @@ def _ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
             folder = os.path.join(host.run_dir, host.slice_name)
             stack.enter_context(locked(folder))
             stack.callback(tidy, folder)
+        # The folders that QEMU's user has to enter are there. What is made now is for nobody else, QEMU's sockets too.
+        os.umask(0o077)
         have = scan(host)
-        planned = _plan(params, want, have, known)
+        planned = _plan(params, want, have, known, host.groups is not None)
         if check_mode:
             return _result(planned, {}, _predicted(planned.actions, have, known))
         to_start = [action.name for action in planned.actions if must_start(action)]
         check_startable(host, to_start, want, known)
         pids = {name: vm.pid for name, vm in have.items() if vm.pid is not None}
         errors = apply(host, planned.actions, pids, params["timeout"], lambda: _starter(host, params))
-        result = _result(planned, errors, _returned(scan(host) if planned.actions else have, known))
+        now = scan(host) if planned.actions else have
+        errors.update(check_started(host, [name for name in to_start if name not in errors], now))
+        if started:
+            errors.update(set_passwords(host, _without(params["vnc_passwords"], errors), now))
+        tidy_groups(host, now)
+        result = _result(planned, errors, _returned(now, known))
     if errors:
         failed = ["%s: %s" % (known.get(name, 'vm "%s"' % name), text) for name, text in errors.items()]
         result["msg"] = "; ".join(failed)
     return result
+
+
+def _without(items: Mapping[str, Any], errors: Mapping[str, str]) -> Dict[str, Any]:
+    return {name: value for name, value in items.items() if name not in errors}
 
 
 def _starter(host: Host, params: Mapping[str, Any]) -> Starter:
@@ -343,8 +381,9 @@ def main() -> None:
             "base_dir": {"type": "path", "default": "~/vm_images"},
             "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
             "user": {"type": "str", "default": "slices-qemu"},
-            "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
+            "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
             "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+            "vnc_passwords": {"type": "dict", "default": {}, "no_log": True},
             "nic_offload": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

@@ -72,12 +72,25 @@ vms:
     vnc_port:
       description: TCP port of its screen. None if its manifest was lost.
       type: int
-  sample: [{"slice": "web", "name": "web", "id": 1001, "pid": 4711, "status": "running", "vnc_port": 5901}]
+    limits:
+      description:
+        - What its QEMU may use at most, as the files of its group of cgroups v2 say.
+        - None if it is under no limits, as on a host without cgroups v2.
+      type: dict
+  sample:
+    - slice: web
+      name: web
+      id: 1001
+      pid: 4711
+      status: running
+      vnc_port: 5901
+      limits: {cpu.max: 150000 100000, memory.max: "1073741824", pids.max: "129"}
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, scan, slices
@@ -97,6 +110,7 @@ def main() -> None:
         module.fail_json(msg='slice "%s": the name must be %s' % (only, NAME_RULE))
     base_dir, run_dir = (os.path.abspath(module.params[key]) for key in ("base_dir", "run_dir"))
     try:
+        groups = _cgroup.find()
         found = [
             {
                 "slice": name,
@@ -105,9 +119,12 @@ def main() -> None:
                 "pid": pid,
                 "status": state["status"],
                 "vnc_port": state.get("vnc_port"),
+                "limits": state.get("limits"),
             }
             for name in ([only] if only else slices(base_dir, run_dir))
-            for vm, (state, pid) in scan(Host(base_dir, run_dir, name)).items()
+            for vm, (state, pid) in scan(
+                Host(base_dir, run_dir, name, _cgroup.Groups(groups, name) if groups else None)
+            ).items()
         ]
     except (ItemError, OSError) as error:
         module.fail_json(msg=str(error))

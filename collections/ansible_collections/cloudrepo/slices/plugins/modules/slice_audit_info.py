@@ -95,6 +95,10 @@ options:
     description: As in M(cloudrepo.slices.qemu_vm).
     type: str
     default: 127.0.0.1
+  vnc_passwords:
+    description: Whether every VM's screen asks for a password.
+    type: bool
+    default: false
   nic_offload:
     description: As in M(cloudrepo.slices.qemu_vm).
     type: bool
@@ -244,6 +248,7 @@ def main() -> None:
             "user": {"type": "str", "default": "slices-qemu"},
             "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
             "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+            "vnc_passwords": {"type": "bool", "default": False},
             "nic_offload": {"type": "bool", "default": True},
             "internet_vlan": {"type": "int", "default": 400},
             "internet_subnet": {"type": "str", "default": "10.60.7.0/24"},

@@ -42,6 +42,18 @@ options:
     description: The user as which a worker runs QEMU.
     type: str
     default: slices-qemu
+  accelerator:
+    description: What a worker shall run VMs with, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: auto
+  vnc_listen:
+    description: Where a worker shall serve the VMs' screens, as in M(cloudrepo.slices.qemu_vm). It is checked here.
+    type: str
+    default: 127.0.0.1
+  vnc_passwords:
+    description: Whether the screens ask for a password, without which only the loopback is allowed.
+    type: bool
+    default: false
 seealso:
   - module: cloudrepo.slices.slice_registry
 """
@@ -102,6 +114,11 @@ host:
       type: list
       elements: str
       sample: ["bridge br-int does not exist"]
+    wrong:
+      description: The settings that a worker can't follow, as the role calls them. Empty if it can follow all.
+      type: list
+      elements: str
+      sample: ["slices_accelerator is kvm, but /dev/kvm can't be opened"]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -112,6 +129,9 @@ ARGUMENT_SPEC = {
     "base_dir": {"type": "path", "default": "~/vm_images"},
     "bridge": {"type": "str", "default": "br-int"},
     "user": {"type": "str", "default": "slices-qemu"},
+    "accelerator": {"type": "str", "default": "auto"},
+    "vnc_listen": {"type": "str", "default": "127.0.0.1"},
+    "vnc_passwords": {"type": "bool", "default": False},
 }
 
 
@@ -126,6 +146,7 @@ def main() -> None:
             "images": _host.images(params["base_dir"]),
             "stamps": _host.stamps(params["base_dir"]),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
+            "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
     except OSError as error:
         module.fail_json(msg="base_dir: %s" % error)

@@ -42,8 +42,11 @@ options:
       - V(status) sets the status of O(slice). Once it is V(running), its retired VMs leave its record.
         A slice that is not registered is an error, unless it is V(deleting).
       - V(absent) removes O(slice) and frees everything it held, except its IDs, which are never used again.
+      - V(passwords) returns the VNC passwords of all slices that the one who asks may change.
+        With O(record), it gives a random one to each of its VMs that has none, and returns those of this slice only.
+        A password goes when its VM does. Such a task needs C(no_log).
     type: str
-    choices: [read, reserved, status, absent]
+    choices: [read, reserved, status, absent, passwords]
     default: read
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
@@ -111,6 +114,7 @@ options:
     description:
       - The slice as it was planned. Required for O(state=reserved).
       - For O(state=status), the slice as it was read; it is refused if the slice has changed since.
+      - For O(state=passwords), the slice whose VMs get one.
     type: dict
     suboptions:
       id:
@@ -322,6 +326,13 @@ EXAMPLES = r"""
     status: failed
     reason: worker2 has no KVM
 
+- name: Make the passwords of its screens
+  cloudrepo.slices.slice_registry:
+    state: passwords
+    record: "{{ reservation.record }}"
+  register: secrets
+  no_log: true
+
 - name: Forget the slice
   cloudrepo.slices.slice_registry:
     state: absent
@@ -389,6 +400,11 @@ conflict:
   returned: O(state=reserved)
   type: bool
   sample: false
+passwords:
+  description: VNC passwords by slice and VM. In check mode, those that would be made are made up.
+  returned: O(state=passwords)
+  type: dict
+  sample: {web: {web: kD3wZpT9, db: a7RtmQxE}}
 """
 
 from typing import Any, Dict
@@ -467,7 +483,7 @@ ACTOR_SPEC = {
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
-    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent"], "default": "read"},
+    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent", "passwords"], "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
     "reason": {"type": "str", "default": ""},
@@ -531,6 +547,19 @@ def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
     return result
 
 
+def _passwords(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """Those that are asked for. Only to make some, the registry itself is opened."""
+    record = params["record"]
+    with _registry.opened(params["path"], write=False) as copy:
+        if record is None:
+            return {"changed": False, "passwords": _registry.read_passwords(copy, _actor(params))}
+        passwords, changed = _registry.make_passwords(copy, record)
+    if changed and not check_mode:
+        with _registry.opened(params["path"], write=True) as connection:
+            passwords, changed = _registry.make_passwords(connection, record)
+    return {"changed": changed, "passwords": passwords}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED_IF, supports_check_mode=True)
@@ -540,6 +569,8 @@ def main() -> None:
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))
+        if params["state"] == "passwords":
+            module.exit_json(**_passwords(params, module.check_mode))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
         change = _change(params, write=False)
         result = _result(params, change)

@@ -29,6 +29,15 @@ options:
     type: list
     elements: str
     default: []
+  pending:
+    description: What waits for a restart; each is a warning.
+    type: list
+    elements: str
+    default: []
+  passwords:
+    description: VNC passwords by slice and VM. They are printed, and are not part of the result.
+    type: dict
+    default: {}
   output:
     description: What to print.
     type: str

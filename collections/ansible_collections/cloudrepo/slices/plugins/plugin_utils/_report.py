@@ -32,7 +32,7 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
     for vm in vms:
         yield (
             f"  └─ VM {vm['id']}: {vm['name']} "
-            f"(VNC: {vm['vnc_port']}, Worker: {vm['worker_address']}, Disk: {vm['disk_gb']:g}GB)"
+            f"(VNC: {vm['vnc_port']}{_password(vm)}, Worker: {vm['worker_address']}, Disk: {vm['disk_gb']:g}GB)"
         )
         for interface in vm["interfaces"]:
             yield f"      {interface['name']}: {_interface(interface)}"
@@ -40,6 +40,10 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
     for link in record["links"]:
         ends = " <-> ".join(f"VM{ids[end['vm']]}.{end['interface']}" for end in link["endpoints"])
         yield f"  Link {link['number']}: {ends} (VLAN {link['vlan']})"
+
+
+def _password(vm: Mapping[str, Any]) -> str:
+    return f", Password: {vm['vnc_password']}" if vm.get("vnc_password") else ""
 
 
 def _interface(interface: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts
-from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_processes
+from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
 from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, read_spec
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
@@ -68,7 +68,8 @@ def test_an_inventory_needs_workers_and_one_network_node() -> None:
         ({"unreachable": True, "msg": "x"}, "is unreachable"),
         ({"failed": True, "msg": "no sudo"}, "can't be used: no sudo"),
         ({"host": {"missing": ["qemu-img is not installed"]}}, "is not prepared: qemu-img is not installed"),
-        ({"host": {"missing": [], "cores": 2}}, ""),
+        ({"host": {"missing": [], "wrong": ["slices_vnc_listen is x"]}}, "set for it: slices_vnc_listen is x"),
+        ({"host": {"missing": [], "wrong": [], "cores": 2}}, ""),
     ],
 )
 def test_why_a_host_takes_no_vms(info: dict[str, Any] | None, problem: str) -> None:
@@ -83,6 +84,14 @@ def test_each_vm_gets_the_process_of_its_own_slice() -> None:
     found = [{"slice": "other", "name": "web", "pid": 7, "status": "running"}, {"slice": "web", "name": "db", "pid": 8}]
     (shown,) = with_processes([record], found)
     assert [vm["pid"] for vm in shown["vms"]] == [None, 8]
+
+
+def test_passwords_are_in_what_is_printed_and_not_in_what_is_returned() -> None:
+    records = with_processes([make_plan(WEB)["slice"]], [])
+    shown = with_passwords(records, {"web": {"web": "kD3wZpT9"}, "other": {"db": "a7RtmQxE"}})
+    assert [vm["vnc_password"] for vm in shown[0]["vms"]] == ["kD3wZpT9", None]
+    assert "(VNC: 5901, Password: kD3wZpT9, Worker" in render(shown) and "(VNC: 5902, Worker" in render(shown)
+    assert "vnc_password" not in str(records) and with_passwords(records, {}) == records
 
 
 def test_a_failed_slice_says_why() -> None:

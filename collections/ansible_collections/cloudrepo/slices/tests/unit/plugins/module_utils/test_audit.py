@@ -64,6 +64,16 @@ def test_a_lost_device_explains_everything_else() -> None:
     ]
 
 
+def test_what_a_vm_has_lost_is_said_in_words() -> None:
+    have = {"status": "running", "lost_disk": True, "lost_taps": ["tap_1"]}
+    assert messages({"a": {"status": "running"}}, {"a": have}) == [
+        "a runs on a disk that was deleted",
+        "a has lost tap_1",
+    ]
+    want = {"status": "running", "limits": {"cpu.max": "1"}}
+    assert messages({"a": want}, {"a": {"status": "stopped"}}) == ["a status is stopped, should be running"]
+
+
 def test_secrets_are_not_told() -> None:
     [finding] = drift("web", "vm", reconcile({"a": {"vnc_password": "new"}}, {"a": {"vnc_password": "old"}}, True))
     assert "old" not in str(finding) and "new" not in str(finding) and "vnc_password" in finding.message

@@ -104,3 +104,30 @@ def test_every_role_has_needs_of_its_own(programs: Path) -> None:
     network = ["dnsmasq is not installed", "nft is not installed", ovs, bridge]
     assert _host.missing(["network"], "br-none", "no-such-user") == network
     assert len(_host.missing(["worker", "network"], "br-none", "no-such-user")) == 7
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "listen", "passwords", "wrong"),
+    [
+        ("tcg", "127.0.0.1", False, []),
+        ("auto", "127.8.8.8", False, []),
+        ("tcg", "0.0.0.0", True, []),
+        (
+            "tcg",
+            "0.0.0.0",
+            False,
+            ["slices_vnc_listen is 0.0.0.0, which others reach, and slices_vnc_passwords is not"],
+        ),
+        ("tcg", "192.0.2.1", True, ["slices_vnc_listen is 192.0.2.1, which is no address of this host"]),
+        (
+            "warp",
+            "localhost",
+            False,
+            ['slices_accelerator is "warp"', 'slices_vnc_listen is "localhost", which is not'],
+        ),
+    ],
+)
+def test_settings_that_a_worker_cannot_follow(accelerator: str, listen: str, passwords: bool, wrong: list[str]) -> None:
+    found = _host.wrong(["worker"], accelerator, listen, passwords)
+    assert [text.startswith(start) for text, start in zip(found, wrong, strict=True)] == [True] * len(wrong)
+    assert _host.wrong(["network"], accelerator, listen, passwords) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _qemu
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _qemu
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import CREATE, DELETE, MODIFY
 
@@ -36,7 +36,7 @@ def vm(**changes: Any) -> dict[str, Any]:
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    return dict(_qemu.parse([vm(**changes)], COMMON)["db"])
+    return dict(_qemu.parse([vm(**changes)], COMMON, {})["db"])
 
 
 def running(**changes: Any) -> dict[str, Any]:
@@ -84,6 +84,31 @@ def test_offload_vnc_and_accelerator() -> None:
     assert value(_qemu.argv("case", "db", config(), PATHS, "tcg"), "-netdev").endswith(",vnet_hdr=off")
 
 
+def test_a_screen_with_a_password_lets_nobody_in_without() -> None:
+    with_password = _qemu.parse([vm()], {**COMMON, "vnc_listen": "0.0.0.0"}, {"db": "pa,ss=wd"})["db"]
+    argv = _qemu.argv("case", "db", with_password, PATHS, "tcg")
+    assert value(argv, "-vnc") == "0.0.0.0:78,password=on"
+    # It is in no argument, which everybody on the host can read, and in no manifest.
+    assert "pa,ss=wd" not in str(with_password) and not any("pa" in word and "wd" in word for word in argv[20:])
+    assert planned({"db": running()}) == ([], [])
+    changes = _qemu.restart_changes(running(), {**running(), "vnc_password": True})
+    assert changes == ["vnc_password False -> True"]
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0", "::", "10.0.10.1", "fd00::1"])
+def test_a_screen_that_others_reach_needs_a_password(listen: str) -> None:
+    with pytest.raises(ItemError, match=r'vms\[0\] "db": its screen would be open to others on .*slices_vnc_passwords'):
+        _qemu.parse([vm()], {**COMMON, "vnc_listen": listen}, {"web": "secret"})
+    for loopback in ("127.0.0.1", "127.8.8.8", "::1"):
+        assert _qemu.parse([vm()], {**COMMON, "vnc_listen": loopback}, {})["db"]["vnc_password"] is False
+
+
+@pytest.mark.parametrize("password", ["", "ninechars", "tab\there", "ümlaut", None, "line\n"])
+def test_a_password_that_vnc_would_cut_is_refused_and_not_named(password: str | None) -> None:
+    with pytest.raises(ItemError, match=r'vms\[0\] "db": a VNC password is a text of 1 to 8 ASCII characters$'):
+        _qemu.parse([vm()], COMMON, {"db": password})
+
+
 @pytest.mark.parametrize(
     ("vms", "message"),
     [
@@ -107,7 +132,7 @@ def test_offload_vnc_and_accelerator() -> None:
 )
 def test_a_bad_list_is_refused_by_item(vms: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ItemError, match=message):
-        _qemu.parse(vms, COMMON)
+        _qemu.parse(vms, COMMON, {})
 
 
 def test_addresses_and_folders_are_checked() -> None:
@@ -130,7 +155,7 @@ def test_a_process_is_ours_by_its_own_pidfile_only() -> None:
 
 
 def planned(have: dict[str, Any], restart: bool = False, **wanted: Any) -> tuple[list[tuple[str, str, Any]], list[str]]:
-    actions, pending = _qemu.plan({"db": config(**wanted)}, have, purge=True, allow_restart=restart)
+    actions, pending = _qemu.plan({"db": config(**wanted)}, have, purge=True, allow_restart=restart, limited=False)
     return [(action.kind, action.name, action.changed_keys()) for action in actions], pending
 
 
@@ -175,12 +200,38 @@ def test_a_card_whose_tap_was_deleted_waits_for_a_restart() -> None:
     assert planned({"db": dead}) == ([], waits)
     assert planned({"db": dead}, restart=True) == ([(MODIFY, "db", ["lost_taps"])], [])
     # What else changes while it runs still does, and is no restart.
-    [action], pending = _qemu.plan({"db": config(interfaces=[nic(0, connected=False)])}, {"db": dead}, True, False)
+    [action], pending = _qemu.plan(
+        {"db": config(interfaces=[nic(0, connected=False)])}, {"db": dead}, True, False, False
+    )
     assert (action.changed_keys(), pending) == (["interfaces"], waits)
     assert _qemu.restart_changes(action.before or {}, action.after or {}) == []
     # An interface that is to go needs its TAP no more.
     [message] = planned({"db": dead}, interfaces=[])[1]
     assert "lost" not in message
+
+
+def test_a_vm_whose_disk_was_deleted_waits_for_a_restart() -> None:
+    lost = {**running(), "lost_disk": True}
+    assert planned({"db": lost}) == ([], ["vm db: lost its disk needs a restart (slices_allow_restart=true)"])
+    assert planned({"db": lost}, restart=True) == ([(MODIFY, "db", ["lost_disk"])], [])
+
+
+def test_limits_are_those_of_what_runs_and_change_while_it_does() -> None:
+    def limits(cores: int) -> dict[str, str]:
+        return _cgroup.vm_limits(cores, 256)
+
+    def changed(have: dict[str, Any], **wanted: Any) -> list[tuple[dict[str, str] | None, bool]]:
+        actions, _pending = _qemu.plan({"db": config(**wanted)}, {"db": have}, False, False, limited=True)
+        restarts = [_qemu.restart_changes(action.before or {}, action.after or {}) != [] for action in actions]
+        return [
+            ((action.after or {}).get("limits"), restart) for action, restart in zip(actions, restarts, strict=True)
+        ]
+
+    assert changed({**running(), "limits": limits(1)}) == []
+    assert changed({**running(), "limits": None}) == [(limits(1), False)]
+    # Two cores are wanted and wait for a restart: until then it keeps the limits of one.
+    assert changed({**running(), "limits": limits(1)}, cores=2) == []
+    assert changed({"status": "stopped", **config()}, cores=2)[0][0] == limits(2)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +254,8 @@ def test_a_running_vm_without_its_manifest_is_not_what_is_wanted() -> None:
 
 
 def test_a_paused_vm_without_its_manifest_is_resumed_and_waits() -> None:
-    [action], pending = _qemu.plan({"db": config()}, {"db": {"status": "paused"}}, purge=True, allow_restart=False)
+    [action], pending = _qemu.plan(
+        {"db": config()}, {"db": {"status": "paused"}}, purge=True, allow_restart=False, limited=False
+    )
     assert (action.before, action.after, len(pending)) == ({"status": "paused"}, {"status": "running"}, 1)
     assert _qemu.changed_links(action.before or {}, action.after or {}) == {}

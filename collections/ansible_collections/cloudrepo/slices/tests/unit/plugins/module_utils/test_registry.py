@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -21,8 +22,10 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import 
     Change,
     HeldError,
     RegistryError,
+    make_passwords,
     opened,
     read,
+    read_passwords,
     remove,
     reserve,
     set_status,
@@ -400,14 +403,44 @@ def test_an_unknown_slice_can_only_be_deleted(connection: sqlite3.Connection) ->
 
 def test_removing_leaves_no_row_behind(connection: sqlite3.Connection) -> None:
     store(connection, web())
+    make_passwords(connection, web())
 
     assert remove(connection, "web") == Change(dict(web(), status="deploying"), None)
 
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
     assert rows.pop("meta") == 1
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert set(rows.values()) == {0}
+
+
+def test_passwords_stay_as_long_as_their_vm(connection: sqlite3.Connection) -> None:
+    store(connection, web())
+    store(connection, small("other", 1010, 200))
+    made, changed = make_passwords(connection, web())
+    assert changed and sorted(made["web"]) == ["db", "web"] and len(set(made["web"].values())) == 2
+    assert all(re.fullmatch("[a-zA-Z2-9]{8}", password) for password in made["web"].values())
+    revision = read(connection)["revision"]
+    assert make_passwords(connection, web()) == (made, False) and read(connection)["revision"] == revision
+
+    # Each of these writes all rows of the slice anew.
+    set_status(connection, "web", "failed", "why")
+    store(connection, web())
+    set_status(connection, "other", "failed", "why")
+    assert make_passwords(connection, web()) == (made, False) and read_passwords(connection, Actor()) == made
+
+    web_vm, db_vm = web()["vms"]
+    retired = {**web(), "vms": [web_vm, {**db_vm, "retired": True}], "links": []}
+    store(connection, retired)
+    assert read_passwords(connection, Actor()) == made
+    set_status(connection, "web", "running", "")
+    assert read_passwords(connection, Actor()) == {"web": {"web": made["web"]["web"]}}
+    assert "password" not in str(read(connection))
+    # Where it is certain who asks, others' screens are none of their business.
+    owner = web()["owner"]
+    assert list(read_passwords(connection, Actor(user=owner))) == ["web"]
+    assert list(read_passwords(connection, Actor(user="mallory"))) == []
+    assert list(read_passwords(connection, Actor(user="mallory", admins=("mallory",)))) == ["web"]
 
 
 def _race(path: str, name: str, rounds: int, barrier: Any, results: Any) -> None:
@@ -563,6 +596,16 @@ def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
         connection.execute("UPDATE meta SET schema_version = schema_version + 1")
 
     message = "has schema version 3, but this version of cloudrepo.slices knows 2 at most"
+    with pytest.raises(RegistryError, match=message), opened(path, write):
+        pass
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_an_older_schema_is_refused(path: str, write: bool) -> None:
+    with opened(path, write=True) as connection:
+        connection.execute("UPDATE meta SET schema_version = schema_version - 1")
+
+    message = "has schema version 1 of an older cloudrepo.slices, this one needs 2: .* rebuild_registry"
     with pytest.raises(RegistryError, match=message), opened(path, write):
         pass
 

@@ -29,6 +29,7 @@ CONFIG: dict[str, Any] = {
     "memory_mb": 64,
     "vnc_port": 5901,
     "vnc_listen": "127.0.0.1",
+    "vnc_password": False,
     "accelerator": "tcg",
     "nic_offload": True,
     "user": "slices-qemu",
@@ -49,11 +50,12 @@ def host(tmp_path: Path) -> Host:
 
 
 class Hanging:
-    """A process with the command line of a VM's QEMU that says nothing."""
+    """A process with the command line of a VM's QEMU that says nothing, and has the VM's disk open."""
 
     def __init__(self, host: Host, name: str) -> None:
         command = [sys.executable, "-c", _HANGS, "-pidfile", host.paths(name).pidfile]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        with Path(host.paths(name).disk).open("w+b") as disk:
+            self._process = subprocess.Popen(command, stdin=disk, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._process.stdout.readline()
         self.pid = self._process.pid
@@ -137,6 +139,31 @@ def test_the_scan_finds_taps_that_a_process_has_lost(host: Host, web: Hanging) -
     assert _vms.scan(host)["web"].state == {"status": "unresponsive", **manifest, "lost_taps": ["tap_1001_eth0"]}
     Path(host.paths("web").pidfile).unlink()
     assert _vms.scan(host)["web"].state == {"status": "stopped", **manifest}
+
+
+def test_the_scan_finds_a_disk_that_was_deleted_under_a_process(host: Host, web: Hanging) -> None:
+    web.write_pidfile(host.paths("web").pidfile)
+    assert _vms.scan(host)["web"].state == {"status": "unresponsive"}
+    disk = Path(host.paths("web").disk)
+    disk.unlink()
+    assert _vms.scan(host)["web"].state == {"status": "unresponsive", "lost_disk": True}
+    # A new one of that name is not the one it has. The old one keeps its inode's number as long as somebody has it.
+    disk.touch()
+    assert _vms.scan(host)["web"].state == {"status": "unresponsive", "lost_disk": True}
+
+
+def test_one_that_ended_after_its_start_is_told_with_its_last_words(host: Host) -> None:
+    log = Path(host.paths("web").qemu_log)
+    log.write_text("x" * 5000 + "out of luck\n")
+    have = {"web": _vms.Vm({"status": "stopped"}, None), "db": _vms.Vm({"status": "running"}, 4711)}
+    errors = _vms.check_started(host, ["web", "db"], have)
+    assert list(errors) == ["web"]
+    assert errors["web"].startswith("QEMU ended right after its start: xxx") and errors["web"].endswith("out of luck")
+    assert len(errors["web"]) < 2100
+    # QEMU's user owns the folder: what it puts in the log's place is not read.
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    assert "root:" not in _vms.check_started(host, ["web"], have)["web"]
 
 
 def test_a_broken_manifest_is_named(host: Host) -> None:

@@ -134,3 +134,18 @@ def test_a_reservation_is_not_running(registry: Registry) -> None:
     result = registry.reserve(status="running")
 
     assert result["msg"] == "status: a reservation is design or deploying, not running"
+
+
+def test_passwords_are_made_once_and_in_check_mode_not_at_all(registry: Registry) -> None:
+    registry.reserve()
+    before = registry.content()
+    predicted = registry.run(check=True, state="passwords", record=web())
+    assert predicted["changed"] is True and sorted(predicted["passwords"]["web"]) == ["db", "web"]
+    assert registry.content() == before and registry.run(state="passwords")["passwords"] == {}
+
+    made = registry.run(state="passwords", record=web())
+    assert made["changed"] is True
+    again = registry.run(state="passwords", record=web())
+    assert (again["changed"], again["passwords"]) == (False, made["passwords"])
+    everything = registry.run(state="passwords")
+    assert (everything["changed"], everything["passwords"]) == (False, made["passwords"])
