@@ -183,7 +183,7 @@ def test_orphans_are_named_and_removed_and_nothing_else(
     leftover = "/var/lib/cloudrepo/vm_images/.x.img.0123456789abcdef.part"
     script(
         "worker2",
-        "ip tuntap add tap_1_eth0 mode tap; ip netns add slice-1; ip link add t5e0x type dummy;"
+        "ip tuntap add tap_1_eth0 mode tap; ip netns add slice-1; ip link add t5e0x type bridge;"
         f"touch -d '2 hours ago' {leftover};"
         "ovs-vsctl add-port br-int probe_0 external_ids:cloudrepo-probe=1 -- set Interface probe_0 type=internal;"
         "ovs-vsctl add-br br-other; ovs-vsctl add-port br-other gw_vlan4000 -- set Interface gw_vlan4000 type=internal",
