@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
             _write(Path(args["junit"]), junit(audit))
         return {
             "changed": False,
-            "off": audit["off"],
+            "sound": audit["sound"],
             "failure": failure(audit["counts"]),
             # The form in which set_stats hands data to ansible-runner and AWX workflows.
             "ansible_stats": {"data": {"audit": audit}, "per_host": False, "aggregate": False},

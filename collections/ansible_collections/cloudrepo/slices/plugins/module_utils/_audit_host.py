@@ -83,9 +83,10 @@ class Settings(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What was read once for all slices; ``ports`` is None if Open vSwitch does not answer."""
+    """What was read once for all slices; ``ports`` is empty if ``has_ports`` says that Open vSwitch does not answer."""
 
-    ports: Optional[_ovs_host.Common]
+    has_ports: bool
+    ports: _ovs_host.Common
     table: Optional[_nft.Listing]
     processes: Sequence[_orphans.Process]
 
@@ -119,8 +120,10 @@ def scan(place: Place) -> Tuple[Scan, List[Finding]]:
             problems.append(Finding("", HOST, item, str(error)))
             return None
 
+    ports = attempt("Open vSwitch", lambda: _ovs_host.scan_common(place.bridge))
     found = Scan(
-        ports=attempt("Open vSwitch", lambda: _ovs_host.scan_common(place.bridge)),
+        has_ports=ports is not None,
+        ports=ports or _ovs_host.Common(_ovs.Database({}, {}), _iproute.Network({}, {}), []),
         table=attempt("nftables", _internet_host.scan_table) if NETWORK in place.roles else None,
         processes=_processes(place),
     )
@@ -129,13 +132,12 @@ def scan(place: Place) -> Tuple[Scan, List[Finding]]:
 
 def orphans(found: Scan, known: _orphans.Known, place: Place) -> List[Finding]:
     """What belongs to no slice that is known."""
-    ports = found.ports or _ovs_host.Common(_ovs.Database({}, {}), _iproute.Network({}, {}), [])
     host = _orphans.Host(
         bridge=place.bridge,
         now=time.time(),
-        ovs=ports.ovs,
-        root=ports.root,
-        flows=ports.flows,
+        ovs=found.ports.ovs,
+        root=found.ports.root,
+        flows=found.ports.flows,
         table=found.table,
         namespaces=_listdir(_iproute.NETNS_DIR),
         processes=found.processes,
@@ -235,11 +237,11 @@ def judge(shares: Sequence[Share], look: Look) -> Report:
 
 
 def _judge(share: Share, look: Look) -> Report:
-    judges: List[Tuple[str, Judge]] = [(PORT, _ports)] if look.found.ports else []
+    judges: List[Tuple[str, Judge]] = [(PORT, _ports)] if look.found.has_ports else []
     if WORKER in look.place.roles:
         judges += [(DISK, _disks), (IMAGE, _base_images), (VM, _machines), (FILE, _files)]
     if NETWORK in look.place.roles:
-        judges += [(DHCP, _dhcp)] + ([(NAT, _nat)] if look.found.ports else [])
+        judges += [(DHCP, _dhcp)] + ([(NAT, _nat)] if look.found.has_ports else [])
     findings: List[Finding] = []
     checked: Dict[str, int] = {}
     for kind, examine in judges:
@@ -252,7 +254,6 @@ def _judge(share: Share, look: Look) -> Report:
 
 
 def _ports(share: Share, look: Look) -> Tuple[List[Finding], int]:
-    assert look.found.ports is not None
     options = _vlan_ports.Options(
         slice=share["name"],
         slice_id=share["id"],
@@ -401,7 +402,6 @@ def _dhcp(share: Share, look: Look) -> Tuple[List[Finding], int]:
 
 
 def _nat(share: Share, look: Look) -> Tuple[List[Finding], int]:
-    assert look.found.ports is not None
     internet = (share["network"] or {}).get("internet") or {}
     options = _internet.parse_options(
         {

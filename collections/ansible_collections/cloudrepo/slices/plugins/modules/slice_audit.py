@@ -58,8 +58,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-off:
-  description: Whether anything is.
+sound:
+  description: Whether nothing is off.
   returned: success
   type: bool
 failure:

@@ -47,8 +47,8 @@ def merge(
         "notes": shares["notes"],
     }
     counts = _counts(audit)
-    off = bool(drift or orphans or errors or any(probe["failed"] for probe in probes))
-    return {**audit, "off": off, "counts": counts, "summary": _summary(audit, counts, off)}
+    sound = not (drift or orphans or errors or _failed(audit))
+    return {**audit, "sound": sound, "counts": counts, "summary": _summary(audit, counts, sound)}
 
 
 def _of_hosts(results: Mapping[str, Mapping[str, Any]], key: str) -> Iterable[Record]:
@@ -115,12 +115,12 @@ def _counts(audit: Mapping[str, Any]) -> Record:
     }
 
 
-def _summary(audit: Mapping[str, Any], counts: Mapping[str, int], off: bool) -> str:
+def _summary(audit: Mapping[str, Any], counts: Mapping[str, int], sound: bool) -> str:
     parts = [_count(counts["slices"], "slice"), f"{_count(counts['resources'], 'resource')} checked"]
     looked = f"Audit: {', '.join(parts)} on {_count(counts['hosts'], 'host')}"
     looked += f", {_count(counts['probes'], 'probe')}" if counts["probes"] else ""
     looked += f", {_count(len(audit['removed']), 'orphan')} removed" if audit["removed"] else ""
-    return f"{looked}: {failure(counts)}." if off else f"{looked}, nothing off."
+    return f"{looked}, nothing off." if sound else f"{looked}: {failure(counts)}."
 
 
 def failure(counts: Mapping[str, int]) -> str:

@@ -103,7 +103,7 @@ def merged(removed: dict[str, Any] | None = None, probes: list[Any] | None = Non
 
 def test_nothing_off_is_one_line() -> None:
     audit = merged()
-    assert render(audit) == "Audit: 1 slice, 12 resources checked on 4 hosts, nothing off." and not audit["off"]
+    assert render(audit) == "Audit: 1 slice, 12 resources checked on 4 hosts, nothing off." and audit["sound"]
 
 
 def test_whatever_is_off_is_told() -> None:
@@ -141,10 +141,10 @@ def test_what_is_newer_than_the_registry_says_that_it_was_lost() -> None:
 def test_what_was_removed_is_off_no_more() -> None:
     worker = {**CHECKED, "orphans": [ORPHAN]}
     audit = merged(removed={"worker1": {"removed": [ORPHAN], "errors": []}}, worker1=worker)
-    assert not audit["off"] and audit["orphans"] == []
+    assert audit["sound"] and audit["orphans"] == []
     assert "1 orphan removed, nothing off" in audit["summary"]
     failed = merged(removed={"worker1": {"failed": True, "msg": "boom"}}, worker1=worker)
-    assert failed["off"] and len(failed["orphans"]) == 1 and "  worker1: boom" in render(failed)
+    assert not failed["sound"] and len(failed["orphans"]) == 1 and "  worker1: boom" in render(failed)
 
 
 def test_a_host_that_is_broken_is_a_finding_for_each_slice_on_it() -> None:
