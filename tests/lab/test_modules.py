@@ -23,8 +23,10 @@ WITHOUT_CASES = {
     "slice_host_info",
     "slice_report",
     "slice_spec",
-    # Acts through slice_registry.
+    "slice_stamps_info",
+    # These act through slice_registry.
     "slice_plan",
+    "slice_rebuild",
     # Changes the machine that the tests run on: taking its lab down would end all other tests.
     # `./bin/test lab` exercises it by bringing the lab up and its own down, and its parts have unit tests;
     # that a second call changes nothing and that check mode predicts is asserted nowhere.

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
 
 display = Display()
 
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
             display.display(json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else told)
         if args["failure"]:
             # Nothing else: all of a failed result is printed.
-            return {"failed": True, "msg": args["failure"]}
+            return {"failed": True, "msg": printable(args["failure"])}
         return {
             "changed": False,
             "slices": slices,

@@ -14,9 +14,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import known_user
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     check_name,
+    check_owner,
     parse_flavors,
     parse_spec,
 )
@@ -47,6 +49,9 @@ class ActionModule(ActionBase):
         try:
             require_netaddr()
             check_groups(variables.get("groups", {}))
+            user = known_user(variables)
+            if user:
+                check_owner(user)
             if args["name_only"]:
                 return {"changed": False, "name": _name(args)}
             spec = read_spec(args, _slices_dir(args, variables))
@@ -141,4 +146,4 @@ def _slices_dir(args: Mapping[str, Any], variables: Mapping[str, Any]) -> Path |
 
 def _owner(variables: Mapping[str, Any]) -> str:
     """The AWX user, else the login name."""
-    return str(variables.get("awx_user_name") or variables.get("tower_user_name") or getpass.getuser())
+    return known_user(variables) or getpass.getuser()

@@ -41,7 +41,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import (
     drift,
     running_cards,
 )
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import is_part
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import is_part, normal_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import QmpError
@@ -263,6 +263,8 @@ def _ports(share: Share, look: Look) -> Tuple[List[Finding], int]:
         ports=share["ports"],
         present=share["present"],
         purge=True,
+        owner=share["owner"],
+        vlan_pool=share["vlan_pool"],
     )
     _vlan_ports.validate(options)
     host = _ovs_host.view(options, look.found.ports)
@@ -468,7 +470,7 @@ def remove(findings: Iterable[Finding]) -> Tuple[List[Finding], List[str]]:
 
 def place(params: Mapping[str, Any]) -> Place:
     """Where things are, by a module's options."""
-    folders = {field: os.path.abspath(params[field]) for field in ("base_dir", "run_dir", "state_dir")}
+    folders = {field: normal_path(field, params[field]) for field in ("base_dir", "run_dir", "state_dir")}
     return Place(roles=params["roles"], bridge=params["bridge"], **folders)
 
 

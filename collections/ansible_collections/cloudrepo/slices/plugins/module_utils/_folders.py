@@ -14,9 +14,22 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import PATH_RULE, is_path
+
 _LOCKS = "/run/cloudrepo/lock"
 # A leading dot, which no image, slice or VM may have: what a dead process leaves is never taken for the real thing.
 _PART = re.compile(r"\..+\.[0-9a-f]{16}\.part")
+
+
+def normal_path(option: str, path: str) -> str:
+    """The path that a module's option names, in its one form.
+
+    Raises:
+        ValueError: it is relative to who knows what, or would end a line somewhere.
+    """
+    if not is_path(path):
+        raise ValueError("%s: %r is not %s" % (option, path, PATH_RULE))
+    return os.path.abspath(path)
 
 
 def part_path(path: str) -> str:

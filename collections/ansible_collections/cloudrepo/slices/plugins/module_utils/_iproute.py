@@ -19,7 +19,7 @@ _FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 
 
 class Device(NamedTuple):
-    """A network device.
+    """A network device and its MAC.
 
     ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length, ``master`` is the bridge it is on.
     """
@@ -29,6 +29,7 @@ class Device(NamedTuple):
     up: bool
     user: str
     addresses: List[str]
+    mac: str
     master: str = ""
 
 
@@ -86,6 +87,10 @@ def set_up(name: str) -> str:
     return "link set dev %s up" % name
 
 
+def set_mac(name: str, mac: str) -> str:
+    return "link set dev %s address %s" % (name, mac)
+
+
 def move(name: str, namespace: str) -> str:
     return "link set dev %s netns %s" % (name, namespace)
 
@@ -127,5 +132,6 @@ def _device(link: Dict[str, Any]) -> Device:
             for address in link.get("addr_info", [])
             if address.get("family") == "inet"
         ],
+        mac=link.get("address", ""),
         master=link.get("master", ""),
     )

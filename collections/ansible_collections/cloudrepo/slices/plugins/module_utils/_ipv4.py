@@ -26,7 +26,7 @@ def parse_mac(value: str) -> str:
 
 
 def router_mac(address: IPv4Address) -> str:
-    """The MAC address of the internet VLAN's gateway: made from its address, so that who knows one knows the other."""
+    """The MAC address of a gateway or server: made from its address, so that who knows one knows the other."""
     return ":".join("%02x" % byte for byte in b"\x02\x00" + address.packed)
 
 

@@ -18,8 +18,9 @@ class ItemError(Exception):
 
 
 def label(option: str, index: int, name: object) -> str:
-    """How errors call an item: ``vms[17] "web-17"``."""
-    return '%s[%d] "%s"' % (option, index, name)
+    """How errors call an item: ``vms[17] "web-17"``. A name that is none may be anything, and is escaped."""
+    text = str(name)[:60]
+    return '%s[%d] "%s"' % (option, index, text if text.isprintable() else text.encode("unicode_escape").decode())
 
 
 def labels(option: str, items: Sequence[Mapping[str, Any]]) -> Dict[str, str]:

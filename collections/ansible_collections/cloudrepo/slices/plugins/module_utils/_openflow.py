@@ -19,7 +19,7 @@ _MARK = 0xC10D5EC0
 _OURS = "cookie=0x%x/0xffffffff00000000" % (_MARK << 32)
 
 # From what nobody may send to what is left.
-_TAGGED, _ALLOWED, _NEIGHBOURS, _OUTSIDE, _REST = 50, 40, 30, 20, 10
+_NEVER, _ALLOWED, _NEIGHBOURS, _OUTSIDE, _REST = 50, 40, 30, 20, 10
 _PASS, _DROP = "NORMAL", "drop"
 # Counters, and what ovs-ofctl has no need to be told.
 _STATISTICS = frozenset("duration table n_packets n_bytes idle_age hard_age".split())
@@ -28,20 +28,29 @@ _STATISTICS = frozenset("duration table n_packets n_bytes idle_age hard_age".spl
 Rule = Tuple[int, str, str]
 
 
+class Peer(NamedTuple):
+    """With whom a guest may talk."""
+
+    address: str
+    mac: str
+
+
 class Security(NamedTuple):
     """Who a guest is and with whom it talks.
 
     Attributes:
         mac: its MAC address.
         address: its address, with the prefix length of the subnet.
-        peers: the addresses in the subnet with which it may talk.
+        peers: those in the subnet with whom it may talk; None: with anybody, there and elsewhere.
         router_mac: the MAC address to which it may send what is not for the subnet.
+        dhcp_mac: the MAC address of its DHCP server.
     """
 
     mac: str
     address: IPv4Interface
-    peers: Sequence[str]
+    peers: Optional[Sequence[Peer]]
     router_mac: Optional[str]
+    dhcp_mac: Optional[str]
 
 
 class Flow(NamedTuple):
@@ -55,32 +64,48 @@ class Flow(NamedTuple):
 def flows(slice_id: int, security: Optional[Security]) -> List[str]:
     """What a guest's port accepts, as ``Flow.text``, sorted: without security, any frame that has no tag."""
     # An access port of Open vSwitch itself lets VLAN 0 pass, with what a second tag says.
-    rules = [(_TAGGED, "vlan_tci=0x1000/0x1000", _DROP)] + (_accepted(security) if security else [])
+    rules = [(_NEVER, "vlan_tci=0x1000/0x1000", _DROP)] + (_accepted(security) if security else [])
     return sorted(
         _text(_MARK << 32 | slice_id, ["priority=%d" % rank, *_words(match)], what) for rank, match, what in rules
     )
 
 
 def _accepted(security: Security) -> List[Rule]:
-    mac, own, subnet = security.mac, str(security.address.ip), security.address.network
+    mac, own = security.mac, str(security.address.ip)
     arp = "arp,dl_src=%s,arp_sha=%s" % (mac, mac)
     dhcp = "udp,dl_src=%s,nw_dst=255.255.255.255,tp_src=68,tp_dst=67" % mac
     ip = "ip,dl_src=%s,nw_src=%s" % (mac, own)
-    rules = [
-        # Without an address yet: is it free, and which is mine?
-        (_ALLOWED, "%s,arp_spa=0.0.0.0,arp_tpa=%s" % (arp, own), _PASS),
-        (_ALLOWED, "%s,nw_src=0.0.0.0" % dhcp, _PASS),
-        # A lease that nobody renewed is asked for by broadcast.
-        (_ALLOWED, "%s,nw_src=%s" % (dhcp, own), _PASS),
-        (_REST, "", _DROP),
-    ]
-    rules += [(_ALLOWED, "%s,arp_spa=%s,arp_tpa=%s" % (arp, own, peer), _PASS) for peer in {own, *security.peers}]
-    rules += [(_ALLOWED, "%s,nw_dst=%s" % (ip, peer), _PASS) for peer in set(security.peers)]
+    rules: List[Rule] = [(_REST, "", _DROP)]
+    if security.peers is None:
+        return [
+            *rules,
+            # Without an address yet: is it free, and which is mine?
+            (_ALLOWED, "%s,arp_spa=0.0.0.0,arp_tpa=%s" % (arp, own), _PASS),
+            (_ALLOWED, "%s,nw_src=0.0.0.0" % dhcp, _PASS),
+            (_ALLOWED, "%s,arp_spa=%s" % (arp, own), _PASS),
+            (_ALLOWED, ip, _PASS),
+            # Nobody but the slice's own server answers DHCP, not with ports that Open vSwitch can't see either.
+            (_NEVER, "udp,tp_src=67", _DROP),
+            (_NEVER, "udp,nw_frag=yes", _DROP),
+        ]
+    # Whatever passes goes to one MAC: what is sent to all would reach every guest of every slice.
+    for peer in security.peers:
+        rules.append((_ALLOWED, "%s,arp_spa=%s,arp_tpa=%s" % (arp, own, peer.address), _pass_to(peer.mac)))
+        rules.append((_ALLOWED, "%s,nw_dst=%s" % (ip, peer.address), _pass_to(peer.mac)))
+    if security.dhcp_mac:
+        # The second is for a lease that nobody renewed, which is asked for by broadcast.
+        rules += [
+            (_ALLOWED, "%s,nw_src=%s" % (dhcp, source), _pass_to(security.dhcp_mac)) for source in ("0.0.0.0", own)
+        ]
     if security.router_mac:
-        rules.append((_NEIGHBOURS, "ip,nw_dst=%s" % subnet, _DROP))
+        rules.append((_NEIGHBOURS, "ip,nw_dst=%s" % security.address.network, _DROP))
         # By its MAC: a guest that routes would take it for another network behind it.
         rules.append((_OUTSIDE, "%s,dl_dst=%s" % (ip, security.router_mac), _PASS))
     return rules
+
+
+def _pass_to(mac: str) -> str:
+    return "mod_dl_dst:%s,%s" % (mac, _PASS)
 
 
 def dump(bridge: str) -> List[str]:

@@ -37,6 +37,9 @@ CONFIG = (
 )
 
 DISK_NODE = "disk"  # How QMP calls a VM's disk.
+# What a manifest holds of a VM: beside its configuration the registry's record of it, which no process sees.
+MANIFEST = (*CONFIG, "record")
+
 NIC_MAX = 24
 VNC_BASE = 5900
 TCG_BUFFER_MB = 256  # For translated code. QEMU's own choice is up to 1 GiB for each VM.
@@ -119,7 +122,7 @@ def _config(vm: Mapping[str, Any], where: str, common: Mapping[str, Any]) -> Dic
         if names.count(name) > 1:
             raise ItemError('%s: there are two interfaces "%s"' % (where, name))
     fields = {field: vm[field] for field in ("id", "cores", "memory_mb", "vnc_port")}
-    return {**fields, **common, "interfaces": interfaces}
+    return {**fields, **common, "interfaces": interfaces, "record": vm["record"]}
 
 
 def _has_password(name: str, where: str, listen: str, passwords: Mapping[str, Any]) -> bool:
@@ -330,7 +333,7 @@ def plan(
         changes = restart_changes(before, config)
         if changes:
             pending.append("vm %s: %s needs a restart (slices_allow_restart=true)" % (name, ", ".join(changes)))
-            goal[name] = {**before, "status": RUNNING, **_reconnected(before, config)}
+            goal[name] = {**before, "status": RUNNING, **_live(before, config)}
     if limited:
         # By what a VM has, which while its restart is pending is not what is wanted.
         goal = {name: {**state, **_limits(state)} for name, state in goal.items()}
@@ -361,7 +364,7 @@ def restart_changes(before: State, after: State) -> List[str]:
 
 
 def _fixed(state: State) -> Dict[str, Any]:
-    """What is fixed while a VM runs: everything but the links of its interfaces."""
+    """What is fixed while a VM runs: its configuration, but for the links of its interfaces."""
     fixed = {field: state.get(field, "unknown") for field in CONFIG if field != "interfaces"}
     interfaces = state.get("interfaces", [])
     fixed["interfaces"] = " ".join(nic["name"] for nic in interfaces) or "none"
@@ -370,13 +373,13 @@ def _fixed(state: State) -> Dict[str, Any]:
     return fixed
 
 
-def _reconnected(before: State, after: State) -> State:
-    """The interfaces that a VM has, with the links that it shall have; nothing if its manifest was lost."""
+def _live(before: State, after: State) -> State:
+    """What a running VM takes over: its record and the links of its interfaces; nothing if its manifest was lost."""
     if "interfaces" not in before:
         return {}
     links = {nic["name"]: nic["connected"] for nic in after["interfaces"]}
-    have = before["interfaces"]
-    return {"interfaces": [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in have]}
+    interfaces = [{**nic, "connected": links.get(nic["name"], nic["connected"])} for nic in before["interfaces"]]
+    return {"interfaces": interfaces, "record": after["record"]}
 
 
 def changed_links(before: State, after: State) -> Dict[str, bool]:

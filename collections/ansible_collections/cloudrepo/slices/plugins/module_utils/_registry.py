@@ -15,10 +15,18 @@ import secrets
 import sqlite3
 import time
 from collections import defaultdict
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from contextlib import closing, contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from urllib.parse import quote
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
+    NAME_RULE,
+    OWNER_RULE,
+    is_interface_name,
+    is_name,
+    is_owner,
+)
 
 Record = Mapping[str, Any]
 
@@ -108,6 +116,7 @@ _SCHEMA = (
         subnet TEXT,
         gateway INTEGER NOT NULL,
         dhcp INTEGER NOT NULL,
+        port_security INTEGER NOT NULL,
         server_address TEXT,
         PRIMARY KEY (slice_id, number),
         FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
@@ -145,9 +154,9 @@ _VM = (
     "retired",
 )
 _INTERFACE = ("name", "mac", "tap", "vlan", "link", "address", "default_route")
-_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "server_address")
+_LINK = ("number", "name", "vlan", "subnet", "gateway", "dhcp", "port_security", "server_address")
 _ENDPOINT = ("vm", "interface")
-_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp"))
+_FLAGS = frozenset(("has_run", "retired", "default_route", "gateway", "dhcp", "port_security"))
 
 # What is unique over the whole registry, and how to ask which slice holds it.
 _HOLDER = {
@@ -175,6 +184,17 @@ Passwords = Dict[str, Dict[str, str]]  # By slice and VM.
 
 class RegistryError(Exception):
     """The registry cannot be used, or refuses what it was asked to store."""
+
+
+class DamagedError(RegistryError):
+    """There is a file, but no registry that can be used: it is to be rebuilt, or replaced by a backup."""
+
+    def __init__(self, path: str, reason: object) -> None:
+        """Say what to do about it."""
+        super().__init__(
+            "registry %s is damaged (%s): run the playbook rebuild_registry, or put a backup in its place"
+            % (path, reason)
+        )
 
 
 class Hold(NamedTuple):
@@ -358,6 +378,28 @@ def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> 
         return Change(stored, None)
 
 
+def restore(connection: sqlite3.Connection, records: Sequence[Record], next_id: int, last_worker: str) -> None:
+    """Store all records, with the status that each has, in a registry that holds no slice.
+
+    Raises:
+        RegistryError: it holds one, a record is not sound, or two claim the same.
+    """
+    with _transaction(connection):
+        registry = read(connection)
+        if registry["slices"]:
+            raise RegistryError(
+                "it holds %d slices: to have it rebuilt all the same, move it away" % len(registry["slices"])
+            )
+        for record in records:
+            _check(record)
+            try:
+                _insert_record(connection, record)
+            except sqlite3.IntegrityError as error:
+                reason = _holder(connection, record) or error
+                raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
+        _advance(connection, max(registry["next_id"], next_id), last_worker)
+
+
 def read_passwords(connection: sqlite3.Connection, actor: Actor) -> Passwords:
     """The VNC passwords of the VMs that have one, of all slices that the one who asks may change."""
     found: Passwords = {}
@@ -489,14 +531,17 @@ def _say(kind: str, value: Tuple[Any, ...]) -> str:
 
 def _check(record: Record) -> None:
     """Refuse a record that is wrong in itself, whatever else the registry holds."""
-    problem = next(_problems(record), None)
+    problem = next(problems(record), None)
     if problem is not None:
         raise RegistryError("slice %s: %s" % (record["name"], problem))
 
 
-def _problems(record: Record) -> Iterator[str]:
+def problems(record: Record) -> Iterator[str]:
+    """What is wrong with a record in itself."""
     if not is_name(record["name"]):
         yield "a slice's name has " + NAME_RULE
+    if not is_owner(record["owner"]):
+        yield "owner %r is not %s" % (record["owner"], OWNER_RULE)
     for index, vm in enumerate(record["vms"]):
         where = 'vms[%d] "%s"' % (index, vm["name"])
         if not is_name(vm["name"]):
@@ -651,10 +696,15 @@ def _value(field: str, value: Any) -> Any:
 
 # From here on: SQLite.
 
+JOURNAL = "-journal"
+
+# What SQLite says of a file that is not as it was written.
+_DAMAGE = ("not a database", "malformed", "unsupported file format", "no such table", "no such column")
+
 
 @contextmanager
 def opened(path: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """The registry at ``path``, created if need be; or, not to ``write``, a copy of it in memory.
+    """The registry at ``path``, created if it is missing; or, not to ``write``, a copy of it in memory.
 
     Args:
         path: the registry's file; a copy of a missing one is an empty registry.
@@ -662,85 +712,147 @@ def opened(path: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[sq
         timeout: seconds to wait for another run that holds the registry.
 
     Raises:
-        RegistryError: it is locked, is no registry, or belongs to a newer version.
+        DamagedError: there is a file, but it is no registry of this version.
+        RegistryError: it is locked, or belongs to a newer version.
     """
+    with explained(path, timeout), closing(_open(path, timeout) if write else _copy(path, timeout)) as connection:
+        yield connection
+
+
+@contextmanager
+def explained(path: str, timeout: float = BUSY_SECONDS) -> Iterator[None]:
+    """Tell SQLite's and the system's errors as ours, which name the file and what to do."""
     try:
-        connection = _open(path, timeout) if write else _copy(path, timeout)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        yield
     except sqlite3.DatabaseError as error:
-        raise RegistryError(_explain(path, timeout, error)) from error
+        raise _explained(path, timeout, str(error)) from error
     except OSError as error:
         raise RegistryError("registry %s: %s" % (path, error.strerror)) from error
 
 
-def _explain(path: str, timeout: float, error: sqlite3.DatabaseError) -> str:
-    if "is locked" in str(error):
-        return "registry %s is locked: another run has held it for %g seconds" % (path, timeout)
-    if "not a database" in str(error):
-        return "%s is not a registry" % path
-    return "registry %s: %s" % (path, error)
+def _explained(path: str, timeout: float, reason: str) -> RegistryError:
+    if "is locked" in reason:
+        return RegistryError("registry %s is locked: another run has held it for %g seconds" % (path, timeout))
+    if any(sign in reason for sign in _DAMAGE):
+        return DamagedError(path, reason)
+    return RegistryError("registry %s: %s" % (path, reason))
+
+
+def create(path: str, fill: Callable[[sqlite3.Connection], None]) -> bool:
+    """Put a new registry at ``path``, which nobody sees before it is whole; False if another run was faster."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+    part = part_path(os.path.abspath(path))
+    # SQLite would create it readable by all; its journal takes over the mode found here.
+    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(_connect(part, BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode = MEMORY")  # A part needs no journal: without us it is rubbish.
+            with _transaction(connection):
+                _make_tables(connection)
+            fill(connection)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+    finally:
+        remove_file(part)
+    sync_folder(os.path.dirname(os.path.abspath(path)))
+    return True
+
+
+def is_there(path: str) -> bool:
+    """Whether the registry's file exists.
+
+    Raises:
+        DamagedError: of one that was being written only the journal is left, which SQLite would apply to a new one.
+    """
+    # In this order: whoever writes a journal has the file before it.
+    journal = os.path.exists(path + JOURNAL)
+    if os.path.exists(path):
+        return True
+    if journal:
+        raise DamagedError(path, "it is gone, its journal is not")
+    return False
 
 
 def _open(path: str, timeout: float) -> sqlite3.Connection:
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-    # SQLite would create it readable by all; its journal takes over the mode found here.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if not is_there(path):
+        create(path, lambda connection: None)
     connection = _connect(path, timeout)
-    with _transaction(connection):
-        _prepare(connection, path)
+    try:
+        _check_size(connection, path)
+        _check_tables(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """A new registry in memory."""
+    connection = _memory()
+    _make_tables(connection)
+    return connection
+
+
+def _memory() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
 def _copy(path: str, timeout: float) -> sqlite3.Connection:
-    copy = _connect(":memory:", timeout)
-    if os.path.exists(path):
-        source = _connect(path, timeout)
-        try:
-            # Only this waits for a lock no longer than the timeout: backup() waits for ever.
-            source.execute("BEGIN")
-            source.execute("SELECT COUNT(*) FROM sqlite_master")
-            source.backup(copy)
-        finally:
-            source.close()
-    _prepare(copy, path)
+    if not is_there(path):
+        return empty()
+    copy = _memory()
+    with closing(_connect(path, timeout)) as source:
+        # Only this waits for a lock no longer than the timeout: backup() waits for ever.
+        source.execute("BEGIN")
+        source.execute("SELECT COUNT(*) FROM sqlite_master")
+        _check_size(source, path)
+        source.backup(copy)
+    _check_tables(copy, path)
     return copy
 
 
 def _connect(path: str, timeout: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    # Not to be created: to SQLite an empty file is a database, to us it is one that was lost.
+    uri = "file:%s?mode=rw" % quote(os.path.abspath(path))
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Give an empty database its tables; refuse one that is not ours or of a newer version."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO meta (id, schema_version, revision, next_id, last_worker) VALUES (1, ?, 0, ?, '')",
-            (SCHEMA_VERSION, FIRST_ID),
-        )
-        return
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO meta (id, schema_version, revision, next_id, last_worker) VALUES (1, ?, 0, ?, '')",
+        (SCHEMA_VERSION, FIRST_ID),
+    )
+
+
+def _check_size(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a file that was cut off within its last page, of which SQLite says nothing."""
+    (pages,), (size,) = (connection.execute("PRAGMA " + name).fetchone() for name in ("page_count", "page_size"))
+    if os.path.getsize(path) < pages * size:
+        raise DamagedError(path, "it was cut off")
+
+
+def _check_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a file that is not ours, was emptied, or is of another version."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(meta)")}
-    if "schema_version" not in columns:
-        raise RegistryError("%s is not a registry" % path)
-    (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
-    if version < SCHEMA_VERSION:
-        raise RegistryError(
-            "registry %s has schema version %d of an older cloudrepo.slices, this one needs %d: move the file away and"
-            " run rebuild_registry" % (path, version, SCHEMA_VERSION)
-        )
-    if version > SCHEMA_VERSION:
+    row = connection.execute("SELECT schema_version FROM meta").fetchone() if "schema_version" in columns else None
+    if row is None:
+        raise DamagedError(path, "it is no registry" if os.path.getsize(path) else "it is empty")
+    if row[0] > SCHEMA_VERSION:
         raise RegistryError(
             "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"
-            % (path, version, SCHEMA_VERSION)
+            % (path, row[0], SCHEMA_VERSION)
         )
+    if row[0] < SCHEMA_VERSION:
+        raise DamagedError(path, "it has schema version %d, which is older than %d" % (row[0], SCHEMA_VERSION))
 
 
 @contextmanager

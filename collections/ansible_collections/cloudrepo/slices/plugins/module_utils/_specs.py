@@ -16,11 +16,16 @@ OVERLAY: Spec = {
     "size_gb": {"type": "float"},
 }
 
+_PEER: Spec = {
+    "address": {"type": "str", "required": True},
+    "mac": {"type": "str", "required": True},
+}
 _SECURITY: Spec = {
     "mac": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
-    "peers": {"type": "list", "elements": "str", "default": []},
+    "peers": {"type": "list", "elements": "dict", "options": _PEER},
     "router_mac": {"type": "str"},
+    "dhcp_mac": {"type": "str"},
 }
 PORT: Spec = {
     "name": {"type": "str", "required": True},
@@ -31,7 +36,11 @@ PORT: Spec = {
     "address": {"type": "str"},
     "gateway": {"type": "str"},
     "forwarding": {"type": "bool", "default": False},
-    "security": {"type": "dict", "options": _SECURITY},
+    "security": {
+        "type": "dict",
+        "options": _SECURITY,
+        "required_by": {"router_mac": ["peers"], "dhcp_mac": ["peers"]},
+    },
 }
 
 _CARD: Spec = {
@@ -47,6 +56,7 @@ VM: Spec = {
     "memory_mb": {"type": "int"},
     "vnc_port": {"type": "int"},
     "interfaces": {"type": "list", "elements": "dict", "default": [], "options": _CARD},
+    "record": {"type": "dict"},
 }
 
 _RESERVATION: Spec = {
@@ -94,6 +104,8 @@ SHARE: Spec = {
     "name": {"type": "str", "required": True},
     "id": {"type": "int", "required": True},
     "present": {"type": "bool", "default": True},
+    "owner": {"type": "str"},
+    "vlan_pool": {"type": "dict"},
     "retired": {"type": "list", "elements": "dict", "default": []},
     "overlays": {"type": "list", "elements": "dict", "default": [], "options": OVERLAY},
     "ports": {"type": "list", "elements": "dict", "default": [], "options": PORT},

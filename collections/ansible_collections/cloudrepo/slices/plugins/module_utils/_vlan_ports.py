@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface, ip_address
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac
+from ansible_collections.cloudrepo.slices.plugins.module_utils._ipv4 import parse_address, parse_mac, router_mac
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_interface_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State, reconcile
@@ -30,6 +30,7 @@ ALL_SETTINGS = tuple(sorted({setting for settings in SETTINGS.values() for setti
 
 _PREFIX = "cloudrepo"
 _CIDR = re.compile(r"[0-9.]+/[0-9]+")
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # Devices that the kernel itself puts into every namespace once their module is loaded.
 _KERNELS_OWN = frozenset("lo erspan0 gre0 gretap0 ip6_vti0 ip6gre0 ip6tnl0 ip_vti0 sit0 tunl0".split())
@@ -46,6 +47,8 @@ class Options(NamedTuple):
     ports: Sequence[Mapping[str, Any]]
     present: bool
     purge: bool
+    owner: Optional[str] = None
+    vlan_pool: Optional[Mapping[str, int]] = None
 
 
 class Host(NamedTuple):
@@ -74,6 +77,9 @@ def validate(options: Options) -> None:
         raise ValueError("slice_id %d is not between 1 and %d" % (options.slice_id, _openflow.MAX_SLICE_ID))
     if not is_interface_name(options.bridge):
         raise ValueError("bridge %r is not the name of a bridge" % options.bridge)
+    # Neither an argument of a command nor the database can have these.
+    if options.owner is not None and _UNWRITABLE.search(options.owner):
+        raise ValueError("owner %r has characters that can't be written down" % options.owner)
     if not _USER.fullmatch(options.tap_user):
         raise ValueError("tap_user %r is not the name of a user" % options.tap_user)
     # A namespace carries no stamp but its name.
@@ -151,11 +157,18 @@ def _interface(value: str) -> IPv4Interface:
 
 def _security(fields: Mapping[str, Any]) -> _openflow.Security:
     address = _interface(fields["address"])
+    peers = None
+    if fields["peers"] is not None:
+        peers = [
+            _openflow.Peer(str(parse_address(peer["address"], address.network)), parse_mac(peer["mac"]))
+            for peer in fields["peers"]
+        ]
     return _openflow.Security(
         mac=parse_mac(fields["mac"]),
         address=address,
-        peers=[str(parse_address(peer, address.network)) for peer in fields["peers"]],
+        peers=peers,
         router_mac=parse_mac(fields["router_mac"]) if fields["router_mac"] is not None else None,
+        dhcp_mac=parse_mac(fields["dhcp_mac"]) if fields["dhcp_mac"] is not None else None,
     )
 
 
@@ -190,10 +203,12 @@ def _wanted_tap(port: Mapping[str, Any], options: Options) -> State:
 
 
 def _wanted_internal(port: Mapping[str, Any], options: Options) -> State:
+    address = _interface(port["address"]) if port["address"] is not None else None
     return dict(
         _wanted_port(port, options),
         namespace=options.namespace,
-        addresses=[str(_interface(port["address"]))] if port["address"] is not None else [],
+        mac=router_mac(address.ip) if address else None,
+        addresses=[str(address)] if address else [],
         gateway=port["gateway"],
         sysctls={"ipv4.forwarding": int(port["forwarding"]), "ipv6.disable_ipv6": 1},
     )
@@ -203,6 +218,11 @@ def _wanted_port(port: Mapping[str, Any], options: Options) -> Dict[str, Any]:
     fields = {"slice": options.slice, "vm": port["vm"], "interface": port["interface"]}
     stamp = {key: value for key, value in fields.items() if value is not None}
     ids = dict(stamp, **{"slice-id": str(options.slice_id)})
+    if options.owner is not None:
+        ids["owner"] = options.owner
+    if options.vlan_pool is not None:
+        first = options.vlan_pool["first"]
+        ids["pool"] = "%d-%d" % (first, first + options.vlan_pool["size"] - 1)
     return {
         "type": port["type"],
         "bridge": options.bridge,
@@ -290,10 +310,15 @@ def _observed_internal(name: str, options: Options, host: Host) -> State:
         type=INTERNAL,
         attached=port is not None and not port.error and device is not None,
         namespace=options.namespace if in_namespace else None,
+        mac=device.mac if device and _has_address(name, options) else None,
         addresses=device.addresses if device else [],
         gateway=host.inside.gateways.get(name) if host.inside and in_namespace else None,
         sysctls=_settings(name, INTERNAL, host),
     )
+
+
+def _has_address(name: str, options: Options) -> bool:
+    return any(port["name"] == name and port["address"] is not None for port in options.ports)
 
 
 def _observed_port(port: Optional[_ovs.Port], device: Optional[_iproute.Device]) -> Dict[str, Any]:
@@ -324,9 +349,13 @@ def device_owner(device: _iproute.Device) -> Optional[str]:
 
 
 def alias_owner(alias: str) -> Optional[str]:
+    return alias_fields(alias).get("slice")
+
+
+def alias_fields(alias: str) -> Dict[str, str]:
+    """What our stamp on a device says; nothing if it carries none."""
     words = alias.split()
-    fields = dict(word.split("=", 1) for word in words[1:] if "=" in word)
-    return fields.get("slice") if words[:1] == [_PREFIX] else None
+    return dict(word.split("=", 1) for word in words[1:] if "=" in word) if words[:1] == [_PREFIX] else {}
 
 
 # --- what stands in the way ---------------------------------------------------------------------------------------

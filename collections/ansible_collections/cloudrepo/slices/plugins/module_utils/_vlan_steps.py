@@ -24,7 +24,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports impor
 
 # An internal port's device as ovs-vswitchd makes it.
 _NEW_DEVICE: State = {
-    "alias": None, "namespace": None, "addresses": [], "gateway": None, "up": False, "sysctls": {}
+    "alias": None, "namespace": None, "mac": None, "addresses": [], "gateway": None, "up": False, "sysctls": {}
 }  # fmt: skip
 
 
@@ -189,6 +189,8 @@ def _settling(name: str, before: State, after: State) -> List[str]:
         lines.extend(_iproute.delete_address(name, address) for address in surplus)
         # Deleting the first address of a subnet can take the others with it.
         lines.extend(_iproute.replace_address(name, address) for address in after["addresses"])
+    if after["mac"] and before["mac"] != after["mac"]:
+        lines.append(_iproute.set_mac(name, after["mac"]))
     if not before["up"]:
         lines.append(_iproute.set_up(name))
     if after["gateway"] and (lines or before["gateway"] != after["gateway"]):

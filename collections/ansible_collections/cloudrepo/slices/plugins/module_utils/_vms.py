@@ -28,6 +28,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._items import Ite
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     CONFIG,
+    MANIFEST,
     PROBE_INPUT,
     RUNNING,
     SILENT,
@@ -170,7 +171,7 @@ def _read_manifest(path: str) -> Dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-        return {field: manifest[field] for field in CONFIG}
+        return {**{field: manifest[field] for field in CONFIG}, "record": manifest.get("record")}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:
@@ -178,7 +179,7 @@ def _read_manifest(path: str) -> Dict[str, Any]:
 
 
 def _write_manifest(host: Host, name: str, config: State) -> None:
-    manifest = {"slice": host.slice_name, "name": name, **{field: config[field] for field in CONFIG}}
+    manifest = {"slice": host.slice_name, "name": name, **{field: config[field] for field in MANIFEST}}
     write_whole(host.paths(name).manifest, json.dumps(manifest, indent=1) + "\n", 0o600)
 
 
@@ -367,7 +368,7 @@ class Starter(NamedTuple):
 def _end_of(log: BinaryIO) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - _MESSAGE_MAX))
-    return log.read().decode("utf-8", "replace").strip()
+    return log.read().decode("utf-8", "replace").strip() or "it said nothing"
 
 
 def check_started(host: Host, names: Iterable[str], have: Mapping[str, Vm]) -> Dict[str, str]:
@@ -417,17 +418,19 @@ def tidy_groups(host: Host, have: Mapping[str, Vm]) -> None:
 
 
 def change(host: Host, name: str, before: State, after: State) -> None:
-    """Change what can be changed while a VM runs: its limits, the links of its interfaces, whether it is paused."""
+    """Change what can be changed while a VM runs: its limits, its links, whether it is paused, and its record."""
     links = changed_links(before, after)
-    with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
-        if before.get("limits") != after.get("limits"):
-            _limit(host, name, qmp.peer_pid(), after)
-        qmp.negotiate()
-        for interface, connected in links.items():
-            qmp.execute("set_link", name=nic_id(interface), up=connected)
-        if before["status"] != RUNNING:
-            qmp.execute("cont")
-    if links:
+    limited = before.get("limits") != after.get("limits")
+    if links or limited or before["status"] != RUNNING:
+        with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
+            if limited:
+                _limit(host, name, qmp.peer_pid(), after)
+            qmp.negotiate()
+            for interface, connected in links.items():
+                qmp.execute("set_link", name=nic_id(interface), up=connected)
+            if before["status"] != RUNNING:
+                qmp.execute("cont")
+    if links or before.get("record") != after.get("record"):
         _write_manifest(host, name, after)
 
 

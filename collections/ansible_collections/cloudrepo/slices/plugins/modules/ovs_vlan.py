@@ -42,6 +42,21 @@ options:
     description: ID of the slice.
     type: int
     required: true
+  owner:
+    description: The slice's owner, for the stamp.
+    type: str
+  vlan_pool:
+    description: The VLANs that are the slice's own, for the stamp.
+    type: dict
+    suboptions:
+      first:
+        description: The first VLAN.
+        type: int
+        required: true
+      size:
+        description: How many there are.
+        type: int
+        required: true
   state:
     description:
       - V(present) makes the O(ports) what they are described to be.
@@ -101,6 +116,7 @@ options:
       address:
         description:
           - The only IPv4 address of an internal port, with prefix length. Any other that it has is removed.
+          - Its MAC address is made from it, C(02:00) and the four bytes of the address.
         type: str
       gateway:
         description:
@@ -114,7 +130,7 @@ options:
       security:
         description:
           - What a TAP accepts from its guest. Anything else is dropped, such as frames of another source, IPv6,
-            answers of a DHCP server, and whatever is for others in the guest's subnet.
+            answers of a DHCP server, and whatever is for others than O(ports[].security.peers) in the guest's subnet.
           - Without it a TAP accepts any frame that is not tagged. It has no effect without O(ports[].vlan).
         type: dict
         suboptions:
@@ -124,23 +140,39 @@ options:
             required: true
           address:
             description:
-              - The guest's only IPv4 address, with the prefix length of its subnet.
-              - It may ask for it by DHCP, and whether it is free.
+              - The guest's only IPv4 address, with the prefix length of its subnet. It may ask for it by DHCP.
             type: str
             required: true
           peers:
-            description: The addresses in the subnet with which the guest may talk, such as its router and DNS server.
+            description:
+              - The addresses in the subnet with which the guest may talk, such as its router and DNS server.
+              - Without it, it may talk with anybody in the subnet and beyond, but not be a DHCP server,
+                nor send UDP in fragments, whose ports nobody sees.
             type: list
-            elements: str
-            default: []
+            elements: dict
+            suboptions:
+              address:
+                description: The peer's address, in the subnet.
+                type: str
+                required: true
+              mac:
+                description: The peer's MAC address, to which everything goes that is for it, broadcasts among it.
+                type: str
+                required: true
+          dhcp_mac:
+            description:
+              - MAC address of the DHCP server, to which the guest's DHCP broadcasts go.
+              - Without it, a guest that has O(ports[].security.peers) can't use DHCP.
+            type: str
           router_mac:
             description:
               - MAC address of the router, to which the guest may send what is not for its subnet.
-              - Without it, it reaches its O(ports[].security.peers) and nothing else.
+              - Without it, it reaches its O(ports[].security.peers) and nothing else. It needs them.
             type: str
 notes:
   - In the database of Open vSwitch the stamp is the port's C(external_ids) C(cloudrepo-slice), C(cloudrepo-slice-id),
-    C(cloudrepo-vm) and C(cloudrepo-interface).
+    C(cloudrepo-owner), C(cloudrepo-pool) (such as C(100-119)), C(cloudrepo-vm) and C(cloudrepo-interface).
+    They are what M(cloudrepo.slices.slice_rebuild) finds of a slice whose VMs were never started.
   - On the device it is the alias, such as C(cloudrepo slice=web vm=db interface=eth1).
   - The flows that drop tagged frames, and those of O(ports[].security), have a C(cookie) of C(0xc10d5ec0)
     and the slice's ID, 32 bits each.
@@ -155,6 +187,8 @@ EXAMPLES = r"""
   cloudrepo.slices.ovs_vlan:
     slice: web
     slice_id: 1000
+    owner: alice
+    vlan_pool: {first: 100, size: 20}
     purge: true
     ports:
       - name: tap_1001_eth0
@@ -164,8 +198,11 @@ EXAMPLES = r"""
         security:
           mac: "52:54:00:03:e9:00"
           address: 10.60.7.10/24
-          peers: [10.60.7.1, 10.60.7.254]
+          peers:
+            - {address: 10.60.7.1, mac: "02:00:0a:3c:07:01"}
+            - {address: 10.60.7.254, mac: "02:00:0a:3c:07:fe"}
           router_mac: "02:00:0a:3c:07:01"
+          dhcp_mac: "02:00:0a:3c:07:fe"
       - {name: tap_1001_eth1, vlan: 100, vm: web, interface: eth1}
       - {name: tap_1001_eth2, vm: web, interface: eth2}
 
@@ -202,6 +239,8 @@ diff:
         external_ids:
           cloudrepo-slice: web
           cloudrepo-slice-id: "1000"
+          cloudrepo-owner: alice
+          cloudrepo-pool: 100-119
           cloudrepo-vm: web
           cloudrepo-interface: eth0
         alias: cloudrepo slice=web vm=web interface=eth0
@@ -226,6 +265,8 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import Options, actions, check_host, validate
 
+POOL_SPEC = {"first": {"type": "int", "required": True}, "size": {"type": "int", "required": True}}
+
 
 def run_module(module: AnsibleModule) -> None:
     params = module.params
@@ -238,6 +279,8 @@ def run_module(module: AnsibleModule) -> None:
         ports=params["ports"],
         present=params["state"] == "present",
         purge=params["purge"],
+        owner=params["owner"],
+        vlan_pool=params["vlan_pool"],
     )
     validate(options)
     with nullcontext() if module.check_mode else serialized("ovs_vlan-" + options.slice):
@@ -254,6 +297,8 @@ def main() -> None:
         argument_spec={
             "slice": {"type": "str", "required": True},
             "slice_id": {"type": "int", "required": True},
+            "owner": {"type": "str"},
+            "vlan_pool": {"type": "dict", "options": POOL_SPEC},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
             "bridge": {"type": "str", "default": "br-int"},

@@ -139,7 +139,7 @@ from typing import Any, Dict, List, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, tidy
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     Cached,
     Incoming,
@@ -299,13 +299,12 @@ def main() -> None:
     params = dict(module.params)
     if not is_name(params["slice"]):
         module.fail_json(msg='slice "%s": the name must be %s' % (params["slice"], NAME_RULE))
-    params["base_dir"] = os.path.abspath(params["base_dir"])
-    params["run_dir"] = os.path.abspath(params["run_dir"])
-    params["folder"] = os.path.join(params["base_dir"], params["slice"])
     ensure = _present if params["state"] == "present" else _absent
     try:
+        params.update({option: normal_path(option, params[option]) for option in ("base_dir", "run_dir")})
+        params["folder"] = os.path.join(params["base_dir"], params["slice"])
         result = ensure(params, module.check_mode)
-    except (ItemError, CommandError, OSError) as error:
+    except (ItemError, CommandError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     for text in result.get("pending", []):
         module.warn(text)

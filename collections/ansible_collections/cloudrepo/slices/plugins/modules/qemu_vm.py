@@ -96,6 +96,12 @@ options:
             description: Whether the guest sees a link. This is changed while the VM runs.
             type: bool
             default: true
+      record:
+        description:
+          - What else the VM's manifest is to hold, so that a lost registry can be made anew from the hosts,
+            with M(cloudrepo.slices.slice_rebuild). The role gives the registry's record of the VM and of its links.
+          - It is not looked into, and changed while the VM runs.
+        type: dict
   state:
     description:
       - V(started) starts the VMs that do not run, and resumes those that are paused.
@@ -113,7 +119,8 @@ options:
     default: false
   allow_restart:
     description:
-      - Whether a running VM may be restarted to take over a change. Only the links of its interfaces change without.
+      - Whether a running VM may be restarted to take over a change. Only the links of its interfaces and its
+        record change without.
       - If not, the change is reported in RV(pending), and made when the VM is started the next time.
     type: bool
     default: false
@@ -227,7 +234,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, tidy
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
@@ -392,11 +399,10 @@ def main() -> None:
     params = dict(module.params)
     if not is_name(params["slice"]):
         module.fail_json(msg='slice "%s": the name must be %s' % (params["slice"], NAME_RULE))
-    params["base_dir"] = os.path.abspath(params["base_dir"])
-    params["run_dir"] = os.path.abspath(params["run_dir"])
     try:
+        params.update({option: normal_path(option, params[option]) for option in ("base_dir", "run_dir")})
         result = _ensure(params, module.check_mode)
-    except (ItemError, CommandError, OSError) as error:
+    except (ItemError, CommandError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     for text in result["pending"]:
         module.warn(text)

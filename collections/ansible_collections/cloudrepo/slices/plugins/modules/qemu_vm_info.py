@@ -87,10 +87,10 @@ vms:
       limits: {cpu.max: 150000 100000, memory.max: "1073741824", pids.max: "129"}
 """
 
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, scan, slices
@@ -108,8 +108,8 @@ def main() -> None:
     only = module.params["slice"]
     if only is not None and not is_name(only):
         module.fail_json(msg='slice "%s": the name must be %s' % (only, NAME_RULE))
-    base_dir, run_dir = (os.path.abspath(module.params[key]) for key in ("base_dir", "run_dir"))
     try:
+        base_dir, run_dir = (normal_path(option, module.params[option]) for option in ("base_dir", "run_dir"))
         groups = _cgroup.find()
         found = [
             {
@@ -126,7 +126,7 @@ def main() -> None:
                 Host(base_dir, run_dir, name, _cgroup.Groups(groups, name) if groups else None)
             ).items()
         ]
-    except (ItemError, OSError) as error:
+    except (ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, vms=found)
 

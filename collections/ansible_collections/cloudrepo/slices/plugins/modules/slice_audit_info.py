@@ -28,7 +28,8 @@ attributes:
 options:
   slices:
     description:
-      - The host's shares, as M(cloudrepo.slices.slice_shares) returns them. Each has C(name) and C(id).
+      - The shares of the host, as M(cloudrepo.slices.slice_shares) returns them.
+      - Each has C(name), C(id), C(owner) and C(vlan_pool).
       - C(overlays), C(ports) and C(vms) are the options of that name of M(cloudrepo.slices.qcow_overlay),
         M(cloudrepo.slices.ovs_vlan) and M(cloudrepo.slices.qemu_vm). C(network) has C(namespace), C(domain),
         C(networks) and C(names) as M(cloudrepo.slices.dnsmasq_dhcp), and in C(internet) the slice's options of

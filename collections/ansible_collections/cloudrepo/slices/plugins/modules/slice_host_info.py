@@ -123,6 +123,7 @@ host:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _host
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
 
 ARGUMENT_SPEC = {
     "roles": {"type": "list", "elements": "str", "choices": ["worker", "network"], "required": True},
@@ -140,16 +141,17 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     params = module.params
     try:
+        base_dir = normal_path("base_dir", params["base_dir"])
         host = {
-            **_host.capacity(params["base_dir"]),
+            **_host.capacity(base_dir),
             "kvm": _host.has_kvm(),
-            "images": _host.images(params["base_dir"]),
-            "stamps": _host.stamps(params["base_dir"]),
+            "images": _host.images(base_dir),
+            "stamps": _host.stamps(base_dir),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
             "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
-    except OSError as error:
-        module.fail_json(msg="base_dir: %s" % error)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=False, host=host)
 
 

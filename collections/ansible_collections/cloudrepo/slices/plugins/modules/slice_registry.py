@@ -17,6 +17,8 @@ description:
     That no VLAN, MAC address, VNC port, TAP or address is held twice is a constraint of the database.
   - The registry is an SQLite file that only its owner can read.
     A file that does not exist is an empty registry. It is created by the first reservation.
+  - A file that exists but was emptied, cut off or damaged, or is of an older version, is an error in every state but
+    V(rebuilt). The message names it and says how to get a registry again.
 attributes:
   check_mode:
     description: Predicts the result, constraints included, without writing anything.
@@ -42,11 +44,15 @@ options:
       - V(status) sets the status of O(slice). Once it is V(running), its retired VMs leave its record.
         A slice that is not registered is an error, unless it is V(deleting).
       - V(absent) removes O(slice) and frees everything it held, except its IDs, which are never used again.
+      - V(backup) copies the registry to O(dest) as it is at one moment, whoever writes at the same time.
+        The copy gets its name once it was read again and found sound. To restore it, copy it back while nothing runs.
+      - V(rebuilt) stores O(records) and nothing else, in one transaction, where the registry is missing, damaged or
+        holds no slice. A damaged file is renamed, never deleted. A registry that holds slices is an error.
       - V(passwords) returns the VNC passwords of all slices that the one who asks may change.
         With O(record), it gives a random one to each of its VMs that has none, and returns those of this slice only.
         A password goes when its VM does. Such a task needs C(no_log).
     type: str
-    choices: [read, reserved, status, absent, passwords]
+    choices: [read, reserved, status, absent, backup, rebuilt, passwords]
     default: read
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
@@ -70,14 +76,20 @@ options:
     type: int
   next_id:
     description:
-      - The next free ID once O(record) is stored. The registry's own never goes down.
-      - Required for O(state=reserved).
+      - The next free ID once O(record) or O(records) are stored. The registry's own never goes down.
+      - Required for O(state=reserved) and O(state=rebuilt).
     type: int
   last_worker:
     description:
       - The worker at which placement stopped.
-      - Required for O(state=reserved).
+      - Required for O(state=reserved) and O(state=rebuilt).
     type: str
+  dest:
+    description:
+      - The file to make with O(state=backup), with mode V(0600). One that exists is an error.
+      - By default it is named after the time, in a folder C(backups) beside the registry that is created with
+        mode V(0700).
+    type: path
   admins:
     description: Users who may change slices that others own.
     type: list
@@ -116,7 +128,7 @@ options:
       - For O(state=status), the slice as it was read; it is refused if the slice has changed since.
       - For O(state=passwords), the slice whose VMs get one.
     type: dict
-    suboptions:
+    suboptions: &record
       id:
         description: The slice's ID.
         type: int
@@ -130,10 +142,10 @@ options:
         type: str
         required: true
       status:
-        description: Accepted so that a record can be given back as it was returned. O(status) is what counts.
+        description: Of one of O(records) what counts, and of O(record) ignored, as O(status) counts there.
         type: str
       reason:
-        description: Accepted so that a record can be given back as it was returned. O(reason) is what counts.
+        description: Of one of O(records) what counts, and of O(record) ignored, as O(reason) counts there.
         type: str
       has_run:
         description: Accepted so that a record can be given back as it was returned. The registry knows if it ever ran.
@@ -270,6 +282,10 @@ options:
             description: Whether addresses are given out on it.
             type: bool
             required: true
+          port_security:
+            description: Whether guests are held to their MAC and address on it.
+            type: bool
+            required: true
           server_address:
             description: Address of the slice's own port on it with prefix length, if it has one.
             type: str
@@ -287,12 +303,19 @@ options:
                 description: Name of its interface.
                 type: str
                 required: true
+  records:
+    description:
+      - All slices, as they were found on the hosts.
+      - Required for O(state=rebuilt).
+    type: list
+    elements: dict
+    suboptions: *record
 notes:
   - If another run holds the registry for more than 30 seconds, the module fails and says that it is locked.
   - A slice that is set to V(deploying) or V(deleting) is held by the run that did it until that sets another status or
     removes it. Another run is refused with an error that says who holds the slice since when.
   - Where it is certain who asks, as for an AWX user, only a slice's owner and O(admins) may change it.
-  - A file that is no registry, or that a newer version of this collection wrote, is refused and left alone.
+  - A file that a newer version of this collection wrote is refused and left alone.
 seealso:
   - module: cloudrepo.slices.slice_host_info
 """
@@ -337,12 +360,26 @@ EXAMPLES = r"""
   cloudrepo.slices.slice_registry:
     state: absent
     slice: web
+
+- name: Keep a copy
+  cloudrepo.slices.slice_registry:
+    state: backup
+  register: copied
 """
 
 RETURN = r"""
+backup:
+  description: The copy's path and the revision that it holds.
+  returned: O(state=backup)
+  type: dict
+  sample: {"path": "/var/lib/cloudrepo/registry/backups/slices-20260102T030405.678901Z.sqlite", "revision": 7}
+damaged:
+  description: Where the damaged registry is kept now. V(none) if there was none.
+  returned: O(state=rebuilt)
+  type: str
 registry:
   description: The whole registry.
-  returned: O(state=read)
+  returned: O(state=read) or O(state=rebuilt)
   type: dict
   contains:
     revision:
@@ -410,8 +447,8 @@ passwords:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_recovery
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, PATH_RULE, is_name, is_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 
 
@@ -455,6 +492,7 @@ LINK_SPEC = {
     "subnet": {"type": "str"},
     "gateway": _needed("bool"),
     "dhcp": _needed("bool"),
+    "port_security": _needed("bool"),
     "server_address": {"type": "str"},
     "endpoints": _items({"vm": _needed("str"), "interface": _needed("str")}),
 }
@@ -474,6 +512,8 @@ RECORD_SPEC = {
     "links": _items(LINK_SPEC),
 }
 
+STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt", "passwords"]
+
 ACTOR_SPEC = {
     "run": _needed("str"),
     "holder": _needed("str"),
@@ -483,31 +523,40 @@ ACTOR_SPEC = {
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
-    "state": {"type": "str", "choices": ["read", "reserved", "status", "absent", "passwords"], "default": "read"},
+    "state": {"type": "str", "choices": STATES, "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
     "reason": {"type": "str", "default": ""},
     "revision": {"type": "int"},
     "next_id": {"type": "int"},
     "last_worker": {"type": "str"},
+    "dest": {"type": "path"},
     "admins": {"type": "list", "elements": "str", "default": []},
     "hold_timeout": {"type": "int", "default": _registry.HOLD_SECONDS},
     "actor": {"type": "dict", "options": ACTOR_SPEC},
     "record": {"type": "dict", "options": RECORD_SPEC},
+    "records": {"type": "list", "elements": "dict", "options": RECORD_SPEC},
 }
 
 REQUIRED_IF = [
     ("state", "reserved", ("record", "status", "revision", "next_id", "last_worker")),
     ("state", "status", ("slice", "status")),
     ("state", "absent", ("slice",)),
+    ("state", "rebuilt", ("records", "next_id", "last_worker")),
 ]
 
 
 def _check(params: Dict[str, Any]) -> None:
+    if not is_path(params["path"]):
+        raise _registry.RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
     if params["slice"] is not None and not is_name(params["slice"]):
         raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
         raise _registry.RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
+    for record in params["records"] or ():
+        for field in ("status", "reason"):
+            if record[field] is None:
+                raise _registry.RegistryError("slice %s: %s is missing" % (record["name"], field))
     if params["state"] == "status" and params["status"] == _registry.DESIGN:
         raise _registry.RegistryError("status: only a reservation sets design")
 
@@ -547,17 +596,44 @@ def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
     return result
 
 
-def _passwords(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
+def _backup(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    dest = params["dest"] or _registry_recovery.backup_path(params["path"])
+    revision = _registry_recovery.backup(params["path"], dest, write)
+    return {
+        "changed": True,
+        "backup": {"path": dest, "revision": revision},
+        "diff": {"before": {}, "after": {"path": dest, "revision": revision}},
+    }
+
+
+def _rebuilt(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    rebuilt = _registry_recovery.rebuild(
+        params["path"], params["records"], params["next_id"], params["last_worker"], write
+    )
+    actions = reconcile({record["name"]: record for record in rebuilt.after["slices"]}, {}, purge=True)
+    return {
+        "changed": rebuilt.changed,
+        "registry": rebuilt.after,
+        "damaged": rebuilt.damaged,
+        "diff": diff(actions),
+    }
+
+
+def _passwords(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     """Those that are asked for. Only to make some, the registry itself is opened."""
     record = params["record"]
     with _registry.opened(params["path"], write=False) as copy:
         if record is None:
             return {"changed": False, "passwords": _registry.read_passwords(copy, _actor(params))}
         passwords, changed = _registry.make_passwords(copy, record)
-    if changed and not check_mode:
+    if changed and write:
         with _registry.opened(params["path"], write=True) as connection:
             passwords, changed = _registry.make_passwords(connection, record)
     return {"changed": changed, "passwords": passwords}
+
+
+# What changes no slice, or all of them.
+_WHOLE = {"backup": _backup, "rebuilt": _rebuilt, "passwords": _passwords}
 
 
 def main() -> None:
@@ -569,8 +645,8 @@ def main() -> None:
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))
-        if params["state"] == "passwords":
-            module.exit_json(**_passwords(params, module.check_mode))
+        if params["state"] in _WHOLE:
+            module.exit_json(**_WHOLE[params["state"]](params, not module.check_mode))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
         change = _change(params, write=False)
         result = _result(params, change)

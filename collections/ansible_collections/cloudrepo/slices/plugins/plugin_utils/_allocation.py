@@ -76,6 +76,7 @@ def _link(link: Link, number: int, vlan: int) -> Record:
         "subnet": str(subnet),
         "gateway": link.gateway,
         "dhcp": link.dhcp,
+        "port_security": link.port_security,
         "server_address": server,
         "endpoints": [],
     }

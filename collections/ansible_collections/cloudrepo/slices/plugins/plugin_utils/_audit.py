@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ._audit_shares import finding
+from ._text import printable
 
 Record = dict[str, Any]
 
@@ -145,7 +146,7 @@ def render(audit: Mapping[str, Any]) -> str:
         lines += [title] * bool(audit[key]) + [f"  {orphan_sentence(orphan)}" for orphan in audit[key]]
     lines += ["Not removed"] * bool(audit["errors"]) + [f"  {error}" for error in audit["errors"]]
     lines += [f"Slice {note['slice']} {note['message']}" for note in audit["notes"]]
-    return "\n".join([*lines, audit["summary"]])
+    return "\n".join(map(printable, [*lines, audit["summary"]]))
 
 
 def _failed(audit: Mapping[str, Any]) -> list[Record]:

@@ -18,6 +18,8 @@ from ._shares import host_shares
 
 Record = dict[str, Any]
 
+# What ports are stamped with.
+_STAMP = ("name", "id", "owner", "vlan_pool")
 _REMEDY = {"deleting": "run delete_slice again"}
 _UNFINISHED = ("deploying", "deleting", "failed")
 
@@ -59,7 +61,7 @@ def all_shares(
     for record in judged:
         shares = {} if _is_absent(record) else host_shares(record, cluster, settings)
         for host in hosts:
-            share = {"name": record["name"], "id": record["id"], "present": host in shares}
+            share = {**{field: record[field] for field in _STAMP}, "present": host in shares}
             result["hosts"][host].append({**share, **shares.get(host, {})})
         result["findings"] += [_stranger(record, host) for host in shares if host not in hosts]
     return result

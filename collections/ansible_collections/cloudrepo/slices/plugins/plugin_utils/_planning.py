@@ -22,7 +22,7 @@ from ._placement import Placement, Room, Worker, disk_mb, vm_room
 from ._schema import SpecError
 from ._settings import Cluster, Settings
 from ._shares import host_shares
-from ._spec import Flavor, SliceSpec, Vm
+from ._spec import Flavor, SliceSpec, Vm, check_owner
 
 Record = dict[str, Any]
 
@@ -60,6 +60,7 @@ def plan(
     _check_stamps(cluster, registry["next_id"])
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
+    check_owner(owner)
     _check_quota(owner, spec, known, others, settings)
     for vm in spec.vms:
         _check_change(vm, sizes[vm.name], known)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._text import printable
+
 _RULE = "=" * 70
 
 
@@ -28,7 +30,7 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
         f"VLAN pool: {pool['first']}-{pool['first'] + pool['size'] - 1}"
     )
     if record["reason"]:
-        yield f"  Reason: {record['reason']}"
+        yield f"  Reason: {printable(record['reason'])}"
     for vm in vms:
         yield (
             f"  └─ VM {vm['id']}: {vm['name']} "
@@ -39,7 +41,8 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
     ids = {vm["name"]: vm["id"] for vm in vms}
     for link in record["links"]:
         ends = " <-> ".join(f"VM{ids[end['vm']]}.{end['interface']}" for end in link["endpoints"])
-        yield f"  Link {link['number']}: {ends} (VLAN {link['vlan']})"
+        secured = ", port security" if link["port_security"] else ""
+        yield f"  Link {link['number']}: {ends} (VLAN {link['vlan']}{secured})"
 
 
 def _password(vm: Mapping[str, Any]) -> str:

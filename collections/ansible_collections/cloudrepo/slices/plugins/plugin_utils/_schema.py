@@ -11,16 +11,28 @@ spec with thirty VMs needs both. The schema stays the one that ``ansible-doc -t 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..module_utils._names import is_name
+from ._text import printable, shortened
+
+# What anybody writes a number for has fewer digits; more of them would not even print.
+_MOST_DIGITS = 18
+_ERROR_MAX = 1000
 
 
 class SpecError(ValueError):
-    """Something a user wrote is wrong; the message is one line and names the item."""
+    """Something a user wrote is wrong; the message is one line and names the item.
+
+    It may quote what was written, so whatever would control a terminal is escaped here, and its length is bounded.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(printable(message), _ERROR_MAX))
 
 
 def element_label(where: str, index: int, value: object) -> str:
@@ -62,7 +74,7 @@ def _check_value(value: object, option: Mapping[str, Any], key: str, where: str)
     label = f"{where}: {key}"
     if kind == "list":
         return _check_list(value, option, key, where)
-    if kind == "dict":
+    if kind == "dict" and "options" in option:
         return check_options(value, option["options"], key if where == "slice" else label)
     converted = _SCALARS[kind](value, label)
     if "choices" in option and converted not in option["choices"]:
@@ -92,9 +104,9 @@ def _text(value: object, label: str) -> str:
 
 def _integer(value: object, label: str) -> int:
     # A survey or `-e key=value` sends numbers as text; a boolean is an int to Python and to no user.
-    is_number = isinstance(value, int) and not isinstance(value, bool)
+    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MOST_DIGITS
     is_digits = isinstance(value, str) and value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()
-    if not is_number and not (is_digits and len(str(value)) < 19):
+    if not is_number and not (is_digits and len(str(value)) <= _MOST_DIGITS):
         raise SpecError(f"{label} must be a whole number, not {_shown(value)}")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
@@ -105,19 +117,29 @@ def _number(value: object, label: str) -> float:
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise SpecError(f"{label} must be a number, not {_shown(value)}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SpecError(f"{label} must be a number, not {_shown(value)}")
     return int(number) if number.is_integer() else number
 
 
 def _truth(value: object, label: str) -> bool:
     try:
         return bool(boolean(value))  # type: ignore[no-untyped-call]
-    except TypeError:
+    except (TypeError, ValueError):
         raise SpecError(f"{label} must be true or false, not {_shown(value)}") from None
+
+
+def _mapping(value: object, label: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{label} must be a mapping, not {_shown(value)}")
+    return dict(value)
 
 
 _SCALARS: dict[str, Callable[[object, str], Any]] = {
     "str": _text,
+    "path": _text,
+    "dict": _mapping,
     "int": _integer,
     "float": _number,
     "bool": _truth,
@@ -135,5 +157,6 @@ def _shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, (list, tuple)):
         return "a list"
-    text = repr(str(value)) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:
+        return f"a number of more than {_MOST_DIGITS} digits"
+    return shortened(repr(str(value)) if isinstance(value, str) else str(value), 60)

@@ -12,8 +12,8 @@ from typing import Any
 
 from ._addressing import LAST_VLAN
 from ._placement import DEFAULT_OVERCOMMIT, Room, Worker
-from ._schema import SpecError
-from ._spec import parse_subnet
+from ._schema import SpecError, check_options
+from ._spec import load_schema, parse_subnet
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,21 @@ def parse_settings(options: Mapping[str, Any]) -> Settings:
     Raises:
         SpecError: one line that names the setting.
     """
+    schema = load_schema()
+    names = [f"slices_{name}" for name in Settings.__dataclass_fields__]
+    given = {f"slices_{name}": value for name, value in options.items() if f"slices_{name}" in names}
+    checked = check_options(given, {name: schema[name] for name in names}, "inventory")
+    settings = {name.removeprefix("slices_"): value for name, value in checked.items()}
     return Settings(
-        internet_vlan=_vlan(options["internet_vlan"], "slices_internet_vlan"),
-        internet_subnet=str(parse_subnet(options["internet_subnet"], "slices_internet_subnet")),
-        reserved_vlans=tuple(_vlan(vlan, "slices_reserved_vlans") for vlan in options["reserved_vlans"]),
-        quota=options["quota"],
-        quotas={owner: _quota(owner, quota) for owner, quota in options["quotas"].items()},
-        overcommit=_overcommit(options["overcommit"]),
-        placement=options["placement"],
-        image_dir=options["image_dir"],
+        **{
+            **settings,
+            "internet_vlan": _vlan(settings["internet_vlan"], "slices_internet_vlan"),
+            "internet_subnet": str(parse_subnet(settings["internet_subnet"], "slices_internet_subnet")),
+            "reserved_vlans": tuple(_vlan(vlan, "slices_reserved_vlans") for vlan in settings["reserved_vlans"]),
+            "quota": _quota(settings["quota"], "slices_quota"),
+            "quotas": _quotas(settings["quotas"] or {}),
+            "overcommit": _overcommit(settings["overcommit"] or {}),
+        }
     )
 
 
@@ -79,17 +85,21 @@ def _vlan(value: int, label: str) -> int:
     return value
 
 
-def _quota(owner: str, value: object) -> int:
-    if not str(value).isdecimal():
-        raise SpecError(f"slices_quotas: the quota of {owner} must be a whole number, not {value!r}")
-    return int(str(value))
+def _quotas(given: Mapping[str, Any]) -> dict[str, int]:
+    integer = {owner: {"type": "int", "required": True} for owner in given}
+    checked = check_options(given, integer, "slices_quotas")
+    return {owner: _quota(quota, f"slices_quotas: {owner}") for owner, quota in checked.items()}
 
 
-def _overcommit(overcommit: Mapping[str, Any]) -> Room:
+def _quota(value: int, label: str) -> int:
+    if value < 0:
+        raise SpecError(f"{label} must be 0 or more VMs, not {value}")
+    return value
+
+
+def _overcommit(overcommit: Mapping[str, float]) -> Room:
     fields = {"cores": "cores", "memory": "memory_mb", "disk": "disk_mb"}
     for key, value in overcommit.items():
-        if key not in fields:
-            raise SpecError(f'slices_overcommit: unknown key "{key}" (known are {", ".join(fields)})')
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise SpecError(f"slices_overcommit: {key} must be a number above 0, not {value!r}")
+        if value <= 0:
+            raise SpecError(f"slices_overcommit: {key} must be a number above 0, not {value}")
     return DEFAULT_OVERCOMMIT._replace(**{fields[key]: float(value) for key, value in overcommit.items()})

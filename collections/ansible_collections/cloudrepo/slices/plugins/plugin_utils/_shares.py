@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from ipaddress import IPv4Address
 from typing import Any
 
 from ..module_utils._ipv4 import router_mac
 from . import _addressing as rules
 from ._netaddr import IPAddress, IPNetwork
+from ._parts import part_of
 from ._settings import Cluster, Settings
 
 Record = dict[str, Any]
@@ -26,14 +27,15 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
     each module.
     """
     shares: dict[str, Record] = {cluster.network_node.name: _empty()}
-    for vm in record["vms"]:
+    secured = {link["number"] for link in record["links"] if link["port_security"]}
+    for position, vm in enumerate(record["vms"]):
         share = shares.setdefault(vm["worker"], _empty())
         if vm["retired"]:
             share["retired"].append({"name": vm["name"]})
         else:
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
-            share["ports"] += _tap_ports(vm, record, settings)
-            share["vms"].append(_machine(vm))
+            share["ports"] += _tap_ports(vm, record, secured, settings)
+            share["vms"].append({**_machine(vm), "record": part_of(record, position)})
     node = shares[cluster.network_node.name]
     node["ports"] += _internal_ports(record, settings)
     node["network"] = _network(record, cluster, settings)
@@ -44,7 +46,9 @@ def _empty() -> Record:
     return {"retired": [], "overlays": [], "ports": [], "vms": [], "network": None}
 
 
-def _tap_ports(vm: Mapping[str, Any], record: Mapping[str, Any], settings: Settings) -> Iterable[Record]:
+def _tap_ports(
+    vm: Mapping[str, Any], record: Mapping[str, Any], secured: Set[int], settings: Settings
+) -> Iterable[Record]:
     return [
         {
             "name": interface["tap"],
@@ -52,23 +56,33 @@ def _tap_ports(vm: Mapping[str, Any], record: Mapping[str, Any], settings: Setti
             "vlan": interface["vlan"],
             "vm": vm["name"],
             "interface": interface["name"],
-            "security": _security(interface, record, settings),
+            "security": _security(interface, record, secured, settings),
         }
         for interface in vm["interfaces"]
     ]
 
 
-def _security(interface: Mapping[str, Any], record: Mapping[str, Any], settings: Settings) -> Record | None:
-    """On the VLAN that is shared with others, what a guest may send; on a link of its own, anything."""
-    if interface["vlan"] is None or interface["link"] is not None:
+def _security(
+    interface: Mapping[str, Any], record: Mapping[str, Any], secured: Set[int], settings: Settings
+) -> Record | None:
+    """On the VLAN that is shared with others, what a guest may send; on a link of its own, anything unless asked."""
+    if interface["vlan"] is None:
         return None
-    gateway = _internet_gateway(settings)
+    if interface["link"] is not None:
+        own = {"mac": interface["mac"], "address": interface["address"]}
+        return own if interface["link"] in secured else None
+    gateway, server = _peer(_internet_gateway(settings)), _peer(_bare(record["internet"]["server_address"]))
     return {
         "mac": interface["mac"],
         "address": interface["address"],
-        "peers": [gateway, _bare(record["internet"]["server_address"])],
-        "router_mac": router_mac(IPv4Address(gateway)),
+        "peers": [gateway, server],
+        "router_mac": gateway["mac"],
+        "dhcp_mac": server["mac"],
     }
+
+
+def _peer(address: str) -> Record:
+    return {"address": address, "mac": router_mac(IPv4Address(address))}
 
 
 def _machine(vm: Mapping[str, Any]) -> Record:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from ..module_utils._names import NAME_RULE, is_file_name, is_name
+from ..module_utils._names import NAME_RULE, OWNER_RULE, is_file_name, is_name, is_owner
 from ._addressing import FIRST_VLAN, LAST_VLAN
 from ._netaddr import AddrFormatError, IPNetwork
 from ._schema import SpecError, check_options, element_label
@@ -27,7 +27,6 @@ MAX_VMS = 10_000
 MAX_DATA_INTERFACES = 23
 
 _INTERFACE = re.compile(r"eth(0|[1-9][0-9]?)")
-_OWNER = re.compile(r"[A-Za-z0-9_.@+-]{1,150}")
 _SCHEMA_FILE = Path(__file__).parents[2] / "roles" / "slice" / "meta" / "argument_specs.yml"
 
 
@@ -60,6 +59,7 @@ class Link:
     subnet: IPNetwork | None
     dhcp: bool
     gateway: bool
+    port_security: bool
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def parse_spec(raw: object) -> SliceSpec:
     checked = check_options(raw, load_schema()["slice_spec"]["options"], "slice")
     name = checked["name"]
     check_name(name, "slice name")
-    if checked["owner"] is not None and not _OWNER.fullmatch(checked["owner"]):
-        raise SpecError(f"owner {checked['owner']!r} must be 1 to 150 letters, digits or any of _ . @ + -")
+    if checked["owner"] is not None:
+        check_owner(checked["owner"])
     size = checked["vlan_pool_size"]
     most = LAST_VLAN - FIRST_VLAN + 1
     if size is not None and not 1 <= size <= most:
@@ -135,13 +135,19 @@ def parse_flavors(raw: object) -> dict[str, Flavor]:
     """
     schema = {"slices_flavors": load_schema()["slices_flavors"]}
     checked = check_options({"slices_flavors": raw}, schema, "inventory")["slices_flavors"]
-    return {flavor["name"]: _flavor(flavor) for flavor in checked}
+    return {flavor["name"]: _flavor(flavor, f"slices_flavors[{index}]") for index, flavor in enumerate(checked)}
 
 
 def check_name(value: object, label: str) -> None:
     """Refuse what may not name a slice, a VM or a link."""
     if not is_name(value):
         raise SpecError(f"{label} {str(value)[:60]!r} must be {NAME_RULE}")
+
+
+def check_owner(value: object) -> None:
+    """Refuse whom no slice may belong to: the name goes into the registry, onto the hosts and into reports."""
+    if not is_owner(value):
+        raise SpecError(f"owner {str(value)[:60]!r} must be {OWNER_RULE}")
 
 
 def _generate(topology: dict[str, Any], most_links: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -155,14 +161,16 @@ def _generate(topology: dict[str, Any], most_links: int) -> tuple[list[dict[str,
     )
 
 
-def _flavor(checked: dict[str, Any]) -> Flavor:
+def _flavor(checked: dict[str, Any], where: str) -> Flavor:
     name = checked["name"]
+    if not is_file_name(name):
+        raise SpecError(f"{where}: name {name[:60]!r} must be letters, digits or any of . _ -")
     label = f'flavor "{name}"'
     for key in ("cores", "memory_gb", "disk_gb"):
         if not 0 < checked[key] < 1_000_000:
             raise SpecError(f"{label}: {key} must be more than 0, not {checked[key]}")
     if not is_file_name(checked["image"]):
-        raise SpecError(f"{label}: image {checked['image']!r} must be a file name without a folder")
+        raise SpecError(f"{label}: image {checked['image'][:60]!r} must be a file name without a folder")
     # 1 GB of a flavor is 1024 MB, as QEMU counts.
     return Flavor(
         name,
@@ -207,7 +215,10 @@ def _links(raw_links: list[dict[str, Any]]) -> tuple[Link, ...]:
         else:
             check_name(name, f"links[{index}]: name")
         subnet = None if checked["subnet"] is None else parse_subnet(checked["subnet"], label)
-        links.append(Link(name, label, endpoints, subnet, checked["dhcp"], checked["gateway"]))
+        dhcp, port_security = checked["dhcp"], checked["port_security"]
+        if port_security and not dhcp:
+            raise SpecError(f"{label}: port_security needs dhcp: a guest without a given address can't be held to it")
+        links.append(Link(name, label, endpoints, subnet, dhcp, checked["gateway"], port_security))
     return tuple(links)
 
 

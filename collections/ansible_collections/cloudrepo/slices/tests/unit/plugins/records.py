@@ -93,6 +93,7 @@ WEB: dict[str, Any] = {
             "subnet": "192.168.100.0/24",
             "gateway": True,
             "dhcp": True,
+            "port_security": False,
             "server_address": "192.168.100.1/24",
             "endpoints": [{"vm": "web", "interface": "eth1"}, {"vm": "db", "interface": "eth1"}],
         }

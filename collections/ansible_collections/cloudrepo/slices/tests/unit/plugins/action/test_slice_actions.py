@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts
+from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
 from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
 from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, read_spec
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._rebuild import RebuildError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 
@@ -99,3 +101,16 @@ def test_a_failed_slice_says_why() -> None:
     assert "\n  Reason: worker1: disk full\n" in render([record])
     assert render([]) == "No slices."
     assert render([record, record]).count("=" * 70) == 3
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (None, "host worker3 is not part of this run"),
+        ({"unreachable": True, "msg": "no route"}, "host worker3 is unreachable"),
+        ({"failed": True, "msg": "no ovs"}, "host worker3 can't be read: no ovs"),
+    ],
+)
+def test_nothing_is_rebuilt_without_a_host_that_may_carry_something(info: Any, problem: str) -> None:
+    with pytest.raises(RebuildError, match=problem):
+        host_stamps("worker3", {"hostvars": {"worker3": {"slices_stamps": info}}})

@@ -85,4 +85,4 @@ def alone(host: _internet.Host) -> _internet.Host:
 
 
 def _device(name: str, address: str) -> _iproute.Device:
-    return _iproute.Device(name=name, alias="", up=True, user="", addresses=[address])
+    return _iproute.Device(name=name, alias="", up=True, user="", addresses=[address], mac="")

@@ -169,7 +169,7 @@ def test_a_port_whose_device_is_lost_is_made_anew() -> None:
 
 def test_surplus_addresses_go() -> None:
     found = host()
-    device = _iproute.Device("gw_vlan400", "", False, "", ["10.60.9.1/24"])
+    device = _iproute.Device("gw_vlan400", "", False, "", ["10.60.9.1/24"], "")
     drifted = found._replace(network=found.network._replace(devices={**found.network.devices, "gw_vlan400": device}))
 
     assert steps(options(), drifted).lines == [

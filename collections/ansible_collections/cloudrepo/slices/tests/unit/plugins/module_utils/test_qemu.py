@@ -32,7 +32,7 @@ def nic(index: int, **changes: Any) -> dict[str, Any]:
 
 def vm(**changes: Any) -> dict[str, Any]:
     fields = {"name": "db", "id": 1002, "cores": 1, "memory_mb": 256, "vnc_port": 5978, "interfaces": [nic(0)]}
-    return {**fields, **changes}
+    return {**fields, "record": None, **changes}
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -192,6 +192,13 @@ def test_links_change_at_once_and_the_rest_waits_for_a_restart() -> None:
 def test_other_changes_of_interfaces_are_named(interfaces: list[dict[str, Any]], changes: str) -> None:
     message = f"vm db: {changes} needs a restart (slices_allow_restart=true)"
     assert planned({"db": running()}, interfaces=interfaces) == ([], [message])
+
+
+def test_a_record_changes_at_once_also_where_something_else_waits_for_a_restart() -> None:
+    have = running(record={"vm": {"position": 1}})
+    record = {"vm": {"position": 0}}
+    assert planned({"db": have}, record=record) == ([(MODIFY, "db", ["record"])], [])
+    assert planned({"db": have}, record=record, cores=2)[0] == [(MODIFY, "db", ["record"])]
 
 
 def test_a_card_whose_tap_was_deleted_waits_for_a_restart() -> None:

@@ -20,6 +20,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
     Actor,
     Change,
+    DamagedError,
     HeldError,
     RegistryError,
     make_passwords,
@@ -99,6 +100,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
             "subnet": draw(st.none() | st.text()),
             "gateway": draw(st.booleans()),
             "dhcp": draw(st.booleans()),
+            "port_security": draw(st.booleans()),
             "server_address": draw(st.none() | st.just("10.0.0.1/24")),
             "endpoints": [
                 {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))
@@ -128,7 +130,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "id": 1000,
         "name": "any",
-        "owner": draw(st.text()),
+        "owner": draw(st.from_regex(r"[A-Za-z0-9_.@+-]{1,150}", fullmatch=True)),
         "status": "running",
         "reason": "left over",
         "has_run": False,
@@ -583,11 +585,52 @@ def test_what_is_no_registry_is_left_alone(tmp_path: Path, write: bool) -> None:
         connection.execute("CREATE TABLE meta (key TEXT)")
     connection.close()
 
-    for file in (text, foreign):
+    for file, reason in ((text, "file is not a database"), (foreign, "it is no registry")):
         content = file.read_bytes()
-        with pytest.raises(RegistryError, match=f"^{file} is not a registry"), opened(str(file), write):
+        message = rf"^registry {file} is damaged \({reason}\): run the playbook rebuild_registry"
+        with pytest.raises(DamagedError, match=message), opened(str(file), write):
             pass
         assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_registry_that_was_emptied_is_not_a_new_one(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "registry.sqlite"
+    path.touch()
+
+    with pytest.raises(DamagedError, match=rf"^registry {path} is damaged \(it is empty\)"), opened(str(path), write):
+        pass
+    assert path.stat().st_size == 0
+
+
+def test_a_registry_that_was_cut_off_is_damaged_wherever_that_was(path: str) -> None:
+    with opened(path, write=True) as connection:
+        store(connection, web())
+    content = Path(path).read_bytes()
+
+    for size in range(0, len(content), 1024):
+        Path(path).write_bytes(content[:size])
+        with pytest.raises(DamagedError, match="run the playbook rebuild_registry"):
+            _read(path)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_the_journal_of_a_lost_registry_is_not_given_to_a_new_one(path: str, write: bool) -> None:
+    os.makedirs(os.path.dirname(path))
+    Path(path + "-journal").touch()
+
+    with pytest.raises(DamagedError, match="it is gone, its journal is not"), opened(path, write):
+        pass
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_an_older_schema_is_to_be_rebuilt(path: str, write: bool) -> None:
+    with opened(path, write=True) as connection:
+        connection.execute("UPDATE meta SET schema_version = schema_version - 1")
+
+    with pytest.raises(DamagedError, match=r"schema version .* run the playbook rebuild_registry"), opened(path, write):
+        pass
 
 
 @pytest.mark.parametrize("write", [True, False])
@@ -596,16 +639,6 @@ def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
         connection.execute("UPDATE meta SET schema_version = schema_version + 1")
 
     message = "has schema version 3, but this version of cloudrepo.slices knows 2 at most"
-    with pytest.raises(RegistryError, match=message), opened(path, write):
-        pass
-
-
-@pytest.mark.parametrize("write", [True, False])
-def test_an_older_schema_is_refused(path: str, write: bool) -> None:
-    with opened(path, write=True) as connection:
-        connection.execute("UPDATE meta SET schema_version = schema_version - 1")
-
-    message = "has schema version 1 of an older cloudrepo.slices, this one needs 2: .* rebuild_registry"
     with pytest.raises(RegistryError, match=message), opened(path, write):
         pass
 

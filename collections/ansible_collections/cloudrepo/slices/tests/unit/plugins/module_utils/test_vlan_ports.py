@@ -25,6 +25,7 @@ def changes(found: Any, **fields: Any) -> dict[str, tuple[str, list[str]]]:
     return {action.name: (action.kind, action.changed_keys() if action.kind == "modify" else []) for action in todo}
 
 
+PEER = SECURITY["peers"][0]
 GATEWAY = {"type": "internal", "vlan": 5, "address": "10.0.0.1/24"}
 
 
@@ -46,7 +47,12 @@ GATEWAY = {"type": "internal", "vlan": 5, "address": "10.0.0.1/24"}
         (port("x", vlan=5, security={**SECURITY, "mac": "52:54"}), "'52:54' is not a MAC address"),
         (port("x", vlan=5, security={**SECURITY, "router_mac": "02"}), "'02' is not a MAC address"),
         (port("x", vlan=5, security={**SECURITY, "address": "10.60.7.10"}), "is not an address with its prefix"),
-        (port("x", vlan=5, security={**SECURITY, "peers": ["10.60.8.1"]}), "10.60.8.1 is not in 10.60.7.0/24"),
+        (
+            port("x", vlan=5, security={**SECURITY, "peers": [{**PEER, "address": "10.60.8.1"}]}),
+            "10.60.8.1 is not in 10.60.7",
+        ),
+        (port("x", vlan=5, security={**SECURITY, "peers": [{**PEER, "mac": "02"}]}), "'02' is not a MAC address"),
+        (port("x", vlan=5, security={**SECURITY, "dhcp_mac": "02"}), "'02' is not a MAC address"),
         (port("x", **{**GATEWAY, "address": "10.0.0.1"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "fd00::1/64"}), "is not an address with its prefix length"),
         (port("x", **{**GATEWAY, "address": "10.0.0.0/24"}), "10.0.0.0/24 is no address for a host"),
@@ -120,7 +126,7 @@ def test_all_is_made_on_a_bare_host() -> None:
         # Open vSwitch was started again: its new device is outside, the dead one inside.
         (
             with_device(host(), "root", "gw_vlan100"),
-            {"gw_vlan100": ["addresses", "alias", "namespace", "up"]},
+            {"gw_vlan100": ["addresses", "alias", "mac", "namespace", "up"]},
         ),
     ],
 )
@@ -236,3 +242,12 @@ def test_a_namespace_with_something_else_in_it_is_not_deleted() -> None:
 
 def test_absent_leaves_alone_what_another_slice_has_by_now() -> None:
     assert changes(host(), ports=[port("tap_2001_eth0")], present=False) == {}
+
+
+def test_the_owner_and_the_pool_are_part_of_the_stamp() -> None:
+    stamped = wanted(options(port("tap_1", vlan=100), owner="a b", vlan_pool={"first": 100, "size": 20}))
+    ids = stamped["tap_1"]["external_ids"]
+    assert (ids["cloudrepo-owner"], ids["cloudrepo-pool"]) == ("a b", "100-119")
+    for owner in ("a\0b", "\ud800"):
+        with pytest.raises(ValueError, match="can't be written down"):
+            validate(options(owner=owner))

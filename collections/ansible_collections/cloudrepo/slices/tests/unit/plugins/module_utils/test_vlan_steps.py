@@ -60,6 +60,7 @@ def test_an_internal_port_is_stamped_before_it_moves_and_quiet_before_it_is_up()
     assert texts(todo.settle) == [
         "link set dev lo up",
         "address replace 10.60.7.254/24 dev inet_1000",
+        "link set dev inet_1000 address 02:00:0a:3c:07:fe",
         "link set dev inet_1000 up",
         "route replace default via 10.60.7.1 dev inet_1000",
     ]
@@ -86,6 +87,7 @@ def test_a_new_address_takes_the_place_of_the_old_and_the_route_comes_back() -> 
     assert texts(plan(host(), ports=replaced(4, address="10.60.7.253/24")).settle) == [
         "address delete 10.60.7.254/24 dev inet_1000",
         "address replace 10.60.7.253/24 dev inet_1000",
+        "link set dev inet_1000 address 02:00:0a:3c:07:fd",
         "route replace default via 10.60.7.1 dev inet_1000",
     ]
 
@@ -95,6 +97,7 @@ def test_a_route_is_deleted_before_the_address_that_would_take_it_along() -> Non
         "route delete default dev inet_1000",
         "address delete 10.60.7.254/24 dev inet_1000",
         "address replace 10.60.7.253/24 dev inet_1000",
+        "link set dev inet_1000 address 02:00:0a:3c:07:fd",
     ]
 
 
@@ -125,7 +128,11 @@ def test_a_device_that_moves_gets_everything_again() -> None:
     device = _iproute.parse_scan(recorded("ip-namespace.json")).devices["gw_vlan100"]
     todo = plan(with_device(without(host(), "gw_vlan100", "inside"), "root", **device._asdict()))
     assert texts(todo.place) == ["link set dev gw_vlan100 netns slice-1000"]
-    assert texts(todo.settle) == ["address replace 192.168.100.1/24 dev gw_vlan100", "link set dev gw_vlan100 up"]
+    assert texts(todo.settle) == [
+        "address replace 192.168.100.1/24 dev gw_vlan100",
+        "link set dev gw_vlan100 address 02:00:c0:a8:64:01",
+        "link set dev gw_vlan100 up",
+    ]
     assert [change.name for change in todo.sysctls] == ["gw_vlan100"]
 
 
@@ -150,7 +157,7 @@ def test_a_tap_is_deleted_after_its_port() -> None:
 def test_security_is_one_bundle_that_begins_with_what_goes() -> None:
     drop = "delete cookie=0xc10d5ec000000000/0xffffffff00000000,in_port=1"
     moved = plan(host(), ports=replaced(0, security={**SECURITY, "address": "10.60.7.11/24"})).secure
-    assert moved[0] == drop and len(moved) == 13
+    assert moved[0] == drop and len(moved) == 11
     assert all(line.startswith('add in_port="tap_1001_eth0",cookie=0xc10d5ec0000003e8,') for line in moved[1:])
     assert plan(host(), ports=replaced(0, security=None)) == NOTHING._replace(secure=[drop, moved[-1]])
     assert plan(host(), ports=[WEB[0]], present=False).secure == [drop]

@@ -24,6 +24,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, Process
 
 CONFIG: dict[str, Any] = {
+    "record": None,
     "id": 1001,
     "cores": 1,
     "memory_mb": 64,

@@ -43,8 +43,12 @@ def options(*ports: dict[str, Any], **fields: Any) -> Options:
 SECURITY = {
     "mac": "52:54:00:03:e9:00",
     "address": "10.60.7.10/24",
-    "peers": ["10.60.7.1", "10.60.7.254"],
+    "peers": [
+        {"address": "10.60.7.1", "mac": "02:00:0a:3c:07:01"},
+        {"address": "10.60.7.254", "mac": "02:00:0a:3c:07:fe"},
+    ],
     "router_mac": "02:00:0a:3c:07:01",
+    "dhcp_mac": "02:00:0a:3c:07:fe",
 }
 
 
@@ -87,7 +91,7 @@ def without(found: Host, name: str, *places: str) -> Host:
 def with_device(found: Host, place: str, name: str, **fields: Any) -> Host:
     """The host with a device, or with one that is different from the recorded one."""
     network = getattr(found, place)
-    device = network.devices.get(name, _iproute.Device(name, "", False, "", []))
+    device = network.devices.get(name, _iproute.Device(name, "", False, "", [], ""))
     devices = {**network.devices, name: device._replace(**fields)}
     return found._replace(**{place: network._replace(devices=devices)})
 

@@ -115,7 +115,7 @@ def test_whatever_is_off_is_told() -> None:
         "  worker3 is not part of this run (--limit?)",
         "Slice web",
         "  worker2 is unreachable",
-        "  worker1: port tap is \x1b<missing>",
+        "  worker1: port tap is \\x1b<missing>",
         "  worker1: probe link 1 does not answer",
         "Orphans",
         "  worker1: port x y of slice gone: is lost [ip del 'x y']",

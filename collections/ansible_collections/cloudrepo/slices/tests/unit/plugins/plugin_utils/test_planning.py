@@ -192,12 +192,29 @@ def test_only_ports_on_the_internet_vlan_are_secured_and_names_lead_to_links() -
         "tap_1001_eth0": {
             "mac": "52:54:00:03:e9:00",
             "address": "10.60.7.10/24",
-            "peers": ["10.60.7.1", "10.60.7.254"],
+            "peers": [
+                {"address": "10.60.7.1", "mac": "02:00:0a:3c:07:01"},
+                {"address": "10.60.7.254", "mac": "02:00:0a:3c:07:fe"},
+            ],
             "router_mac": "02:00:0a:3c:07:01",
+            "dhcp_mac": "02:00:0a:3c:07:fe",
         }
     }
     names = {name["name"]: name["addresses"] for name in hosts["network1"]["network"]["names"]}
     assert names["web"] == ["192.168.100.10"]
+
+
+def test_port_security_of_a_link_is_about_its_guests_alone() -> None:
+    spec = spec_with(vms=[{"name": n, "flavor": "cirros"} for n in "abc"])
+    spec["links"] = [{"endpoints": ["a", "b"], "port_security": True}, {"endpoints": ["b", "c"]}]
+    planned = make_plan(spec)
+    security = {port["name"]: port.get("security") for share in planned["hosts"].values() for port in share["ports"]}
+    assert {name: fields for name, fields in security.items() if fields} == {
+        "tap_1001_eth1": {"mac": "52:54:00:03:e9:01", "address": "192.168.100.10/24"},
+        "tap_1002_eth1": {"mac": "52:54:00:03:ea:01", "address": "192.168.100.11/24"},
+    }
+    shown = render([planned["slice"]])
+    assert "VM1002.eth1 (VLAN 100, port security)" in shown and "VM1003.eth1 (VLAN 101)" in shown
 
 
 def test_network_node_that_is_a_worker_gets_one_share() -> None:
@@ -277,6 +294,11 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
             "web:eth1 is used twice",
         ),
         (spec_with(links=[{"endpoints": ["web:eth1", "web"]}]), {}, 'links VM "web" to itself'),
+        (
+            spec_with(links=[{"endpoints": ["web", "db"], "name": "dmz", "dhcp": False, "port_security": True}]),
+            {},
+            r'links\[0\] "dmz": port_security needs dhcp: ',
+        ),
         (spec_with(links=[{"endpoints": ["web"]}]), {}, "two or more endpoints, not 1"),
         (
             topology("bus", 2, links=[{"endpoints": ["vm1", "vm2"]}] * 20),

@@ -27,14 +27,18 @@ def test_what_is_left_out_keeps_its_default() -> None:
     settings = parse_settings({**DEFAULTS, "overcommit": {"disk": 2}, "quotas": {"alice": "20"}})
     assert settings.overcommit == Room(4.0, 1.0, 2.0)
     assert settings.quotas == {"alice": 20}
+    # In an inventory a key without a value is null.
+    assert parse_settings(dict.fromkeys(DEFAULTS)) == parse_settings(DEFAULTS)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overcommit": {"core": 1}}, 'slices_overcommit: unknown key "core"'),
+        ({"overcommit": {"core": 1}}, "slices_overcommit: unknown key 'core'"),
+        ({"overcommit": {"disk": float("nan")}}, "disk must be a number, not nan"),
         ({"overcommit": {"cores": 0}}, "cores must be a number above 0"),
-        ({"quotas": {"alice": "many"}}, "the quota of alice must be a whole number"),
+        ({"quotas": {"alice": "many"}}, "slices_quotas: alice must be a whole number"),
+        ({"quotas": {"alice": -1}}, "slices_quotas: alice must be 0 or more VMs"),
         ({"internet_vlan": 5000}, "slices_internet_vlan: a VLAN is 1 to 4094"),
         ({"reserved_vlans": [0]}, "slices_reserved_vlans: a VLAN is 1 to 4094"),
         ({"internet_subnet": "10.60.7.1/24"}, "slices_internet_subnet: subnet 10.60.7.1/24 has host bits set"),
