@@ -226,7 +226,7 @@ def assert_file_of(base_dir: str, slice_name: str, paths: _qemu.Paths) -> None:
     readers.assert_inside(os.path.join(RUN_DIR, slice_name), paths.folder, paths.pidfile, paths.qmp, paths.console)
 
 
-UPLINK = _iproute.Device("eth0", "", True, "", ["192.0.2.9/24"])
+UPLINK = _iproute.Device("eth0", "", True, "", ["192.0.2.9/24"], "")
 
 
 def build_ports(params: Mapping[str, Any]) -> None:
