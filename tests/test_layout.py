@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def test_the_installed_collection_has_everything(tmp_path: Path) -> None:
         "ansible-playbook", "--syntax-check", *names, cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed)
     )
     assert output.count("playbook: ") == len(PLAYBOOKS)
+
+
+def test_every_promise_names_a_test_that_there_is() -> None:
+    text = (COLLECTION / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[^`:]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 30
+    for path, test in named:
+        file = (COLLECTION if path.startswith("tests/unit/") else ROOT) / path
+        assert f"def {test or 'test_'}" in file.read_text(encoding="utf-8"), f"{path}::{test}"
