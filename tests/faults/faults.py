@@ -23,7 +23,7 @@ from .slices import BROKEN, BYSTANDER_SPEC, CACHE, SETTINGS
 from .world import DELETE, DEPLOY, HOOKED, REDEPLOY, Run
 
 REGISTRY_DIR = os.path.dirname(REGISTRY)
-OVS_DB = "/etc/openvswitch/conf.db"
+OVS_SOCKET = "/run/openvswitch/db.sock"
 
 
 @contextmanager
@@ -206,24 +206,14 @@ def image_truncated(run: Run) -> Iterator[None]:
     run.struck = lab.hit("worker2") is not None
 
 
-def start_ovsdb(host: str) -> None:
-    lab.run_in(
-        host,
-        *("ovsdb-server", OVS_DB, "--remote=punix:/run/openvswitch/db.sock", "--pidfile", "--detach", "--no-chdir"),
-        *("--log-file=/var/log/openvswitch/ovsdb-server.log", "-vconsole:off", "-vsyslog:off"),
-    )
-
-
 @contextmanager
 def ovsdb_gone(run: Run, host: str) -> Iterator[None]:
-    """The database of Open vSwitch has ended: ovs-vsctl fails."""
-    lab.kill_in(host, lab.pids_in(host, "ovsdb-server"))
+    """The socket of Open vSwitch's database is gone: ovs-vsctl fails, and what is connected stays so."""
+    lab.run_in(host, "mv", OVS_SOCKET, f"{OVS_SOCKET}.away")
     try:
         yield
     finally:
-        start_ovsdb(host)
-        lab.run_in(host, "ovs-vsctl", "--timeout=20", "show")
-        time.sleep(1)  # ovs-vswitchd has to find it again.
+        lab.run_in(host, "mv", f"{OVS_SOCKET}.away", OVS_SOCKET)
 
 
 @contextmanager
@@ -325,6 +315,7 @@ def without_sshd(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
 def reboot(host: str) -> None:
     lab.end_host(host)
     lab.start_hosts()
+    lab.playbook("prepare_hosts")
 
 
 @contextmanager
@@ -385,6 +376,9 @@ def registry_damaged(run: Run, damage: Callable[[Path], None]) -> Iterator[None]
     except Exception as error:
         run.problems.append(f"rebuild_registry: {str(error)[-1500:]}")
         shutil.copyfile(copy, path)
+    # What rebuild_registry keeps of the old one is for its user to look at.
+    for kept in path.parent.glob(f"{path.name}.damaged-*"):
+        kept.unlink()
 
 
 def truncate_whole(path: Path) -> None:

@@ -43,7 +43,8 @@ def _ring(numbers: list[int], internet: set[int]) -> list[dict[str, Any]]:
 def _links(numbers: list[int]) -> list[dict[str, Any]]:
     ends = zip(numbers, [*numbers[1:], numbers[0]], strict=True)
     return [
-        {"name": f"l{place}", "endpoints": [f"vm{a}:eth2", f"vm{b}:eth1"]} for place, (a, b) in enumerate(ends, start=1)
+        {"name": f"l{place}", "endpoints": [f"vm{a}:eth2", f"vm{b}:eth1"], "port_security": place == 3}
+        for place, (a, b) in enumerate(ends, start=1)
     ]
 
 
@@ -110,6 +111,8 @@ def changed_allocations(before: Record, after: Record) -> list[str]:
 def names_of(record: Record) -> dict[str, str]:
     """A name for each number of a record, so that two deploys of one spec can be compared."""
     names = {str(record["id"]): "SLICE", f"slice-{record['id']}": "NAMESPACE", f"inet_{record['id']}": "INET"}
+    first, size = record["vlan_pool"]["first"], record["vlan_pool"]["size"]
+    names[f"{first}-{first + size - 1}"] = "POOL"
     for vm in record["vms"]:
         names[str(vm["id"])] = f"VM({vm['name']})"
         names[str(vm["vnc_port"])] = f"VNC({vm['name']})"
@@ -135,6 +138,9 @@ def names_of(record: Record) -> dict[str, str]:
 
 def normal(line: str, names: dict[str, str], pattern: re.Pattern[str]) -> str:
     line = pattern.sub(lambda found: names[found[0]], line)
+    if line.startswith("file "):
+        first, *rest = line.split("\n")
+        return "\n".join([first, *sorted(rest)])  # Some are in the order of their numbers.
     # Flows have numbers in hexadecimal and combined with others; the comments of rules have a digest of them.
     if line.startswith("flow "):
         return re.sub(r"0x[0-9a-f]+|\d+", "#", line)
@@ -237,17 +243,18 @@ class Guest:
         vm = next(vm for vm in record["vms"] if vm["name"] == name)
         self.addresses = {i["name"]: i["address"].partition("/")[0] for i in vm["interfaces"] if i["address"]}
         self.pings: list[Ping] = []
-        namespace = lab.root_of(lab.NODE) / f"run/netns/slice-{record['id']}"
+        self.namespace = f"run/netns/slice-{record['id']}"
         options = [word for option in (*_SSH, f"ControlPath={sockets}/{name}") for word in ("-o", option)]
-        self.ssh = ["nsenter", f"--net={namespace}", "ssh", "-F", "none", "-l", "root", "-i", KEY, *options]
+        self.ssh = ["ssh", "-F", "none", "-l", "root", "-i", KEY, *options]
         self.ssh.append(next(self.addresses[i] for i in ("eth1", "eth2") if i in self.addresses))
 
     def run(self, script: str, seconds: float = 30) -> str:
         deadline = time.monotonic() + seconds
         while True:
             try:
+                enter = ["nsenter", f"--net={lab.root_of(lab.NODE) / self.namespace}"]
                 done = subprocess.run(
-                    [*self.ssh, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+                    [*enter, *self.ssh, script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
                 )
             except subprocess.TimeoutExpired:
                 raise OSError(f"no answer from {self.ssh[-1]}") from None
