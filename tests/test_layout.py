@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def ansible(*argv: str, cwd: Path, **environ: str) -> str:
 
 
 def test_each_playbook_of_the_collection_is_at_the_root_too() -> None:
-    expected = "deploy_slice delete_slice show_slices design_slice prepare_hosts lab_up lab_down".split()
+    expected = "deploy_slice delete_slice show_slices audit_slices design_slice prepare_hosts lab_up lab_down".split()
     expected += ["backup_registry", "rebuild_registry"]
     assert sorted(f"{name}.yml" for name in expected) == PLAYBOOKS
     assert sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")) == PLAYBOOKS
@@ -54,3 +55,12 @@ def test_the_installed_collection_has_everything(tmp_path: Path) -> None:
         "ansible-playbook", "--syntax-check", *names, cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed)
     )
     assert output.count("playbook: ") == len(PLAYBOOKS)
+
+
+def test_every_promise_names_a_test_that_there_is() -> None:
+    text = (COLLECTION / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[^`:]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 30
+    for path, test in named:
+        file = (COLLECTION if path.startswith("tests/unit/") else ROOT) / path
+        assert f"def {test or 'test_'}" in file.read_text(encoding="utf-8"), f"{path}::{test}"

@@ -406,7 +406,7 @@ def test_a_guest_that_changes_itself(world: World) -> None:
         # With what it knows of its neighbours forgotten it asks, and so tells them its MAC.
         script = f"""
             attempt() {{
-              ip neigh flush dev {interface}
+              ip neigh flush dev {interface} > /dev/null
               ping -c 3 -W 2 -I $2 {other} > /dev/null && echo $1
             }}
             set_mac() {{

@@ -65,6 +65,21 @@ def host_nameservers() -> List[str]:
     return []
 
 
+def parse(slice_name: str, options: Mapping[str, Any]) -> _dnsmasq.Service:
+    """The module's options checked, with what they leave to the slice and to this host.
+
+    Raises:
+        ValueError: an option is wrong.
+        ItemError: an item of a list is.
+    """
+    upstream = options["upstream_servers"]
+    if upstream is None:
+        outside = any(network["internet"] for network in options["networks"])
+        upstream = host_nameservers() if outside else []
+    domain = options["domain"] or "%s.internal" % slice_name
+    return _dnsmasq.parse_service(domain, options["lease_time"], options["networks"], options["names"], upstream)
+
+
 def wanted(where: Place, service: _dnsmasq.Service) -> Dict[str, State]:
     """The state of every resource of a dnsmasq that serves ``service``."""
     files = _dnsmasq.render(service, where.folder)

@@ -38,6 +38,11 @@ def part_path(path: str) -> str:
     return os.path.join(folder, ".%s.%s.part" % (name, secrets.token_hex(8)))
 
 
+def is_part(name: str) -> bool:
+    """Whether this is the name of a file that was about to be renamed."""
+    return _PART.fullmatch(name) is not None
+
+
 def write_whole(path: str, text: str, mode: int) -> None:
     """Replace the file at ``path``: a reader sees the old text or the new, and so does a host after a crash."""
     part = part_path(path)
@@ -128,7 +133,7 @@ def _is_at(folder: str, descriptor: int) -> bool:
 def tidy(folder: str) -> None:
     """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
     for name in os.listdir(folder):
-        if _PART.fullmatch(name):
+        if is_part(name):
             remove_file(os.path.join(folder, name))
     if not os.listdir(folder):
         os.rmdir(folder)

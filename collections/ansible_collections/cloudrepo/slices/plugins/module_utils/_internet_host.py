@@ -29,12 +29,25 @@ def scan(options: _internet.Options) -> _internet.Host:
         ovs = _ovs.parse_scan(run(_ovs.scan()))
     except CommandError as error:
         raise ValueError("%s: run the playbook prepare_hosts" % _ovs.explain(error)) from error
+    network = _iproute.parse_scan(run(_iproute.scan(None), stdin=_iproute.SCAN))
+    return view(options, ovs, network, scan_table())
+
+
+def scan_table() -> Optional[_nft.Listing]:
+    """The table that all slices share, if it exists."""
+    return _listing(None)
+
+
+def view(
+    options: _internet.Options, ovs: _ovs.Database, network: _iproute.Network, table: Optional[_nft.Listing]
+) -> _internet.Host:
+    """The host as one slice's module sees it: what all slices have in common, and the slice's own namespace."""
     host = _internet.Host(
         ovs=ovs,
-        network=_iproute.parse_scan(run(_iproute.scan(None), stdin=_iproute.SCAN)),
+        network=network,
         sysctls={},
         ip_forward=_is_router(),
-        table=_listing(None),
+        table=table,
         inside=_listing(options.namespace) if options.namespace and _exists(options.namespace) else None,
     )
     names = [*_internet.gateway_ports(host), str(_internet.uplink(options, host))]

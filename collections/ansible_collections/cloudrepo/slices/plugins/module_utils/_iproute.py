@@ -19,7 +19,10 @@ _FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 
 
 class Device(NamedTuple):
-    """A network device and its MAC; ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length."""
+    """A network device and its MAC.
+
+    ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length, ``master`` is the bridge it is on.
+    """
 
     name: str
     alias: str
@@ -27,6 +30,7 @@ class Device(NamedTuple):
     user: str
     addresses: List[str]
     mac: str
+    master: str = ""
 
 
 class Network(NamedTuple):
@@ -129,4 +133,5 @@ def _device(link: Dict[str, Any]) -> Device:
             if address.get("family") == "inet"
         ],
         mac=link.get("address", ""),
+        master=link.get("master", ""),
     )

@@ -113,6 +113,16 @@ def delete_table(table: str) -> str:
     return "delete table inet %s\n" % table
 
 
+def delete_element_argv(table: str, name: str, value: str) -> List[str]:
+    """The argument list that deletes one element of a set."""
+    return ["nft", "delete", "element", "inet", table, name, "{ %s }" % value]
+
+
+def delete_table_argv(table: str) -> List[str]:
+    """The argument list that deletes a table."""
+    return ["nft", "delete", "table", "inet", table]
+
+
 def _base(kind: Any, hook: Any, priority: Any) -> str:
     return "type %s hook %s priority %s" % (kind, hook, priority)
 

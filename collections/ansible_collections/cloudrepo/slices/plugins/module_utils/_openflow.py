@@ -133,6 +133,11 @@ def delete(port: int) -> str:
     return "delete %s,in_port=%d" % (_OURS, port)
 
 
+def delete_slice(bridge: str, slice_id: int) -> List[str]:
+    """The argument list that deletes every flow of a slice."""
+    return ["ovs-ofctl", "--timeout=%d" % TIMEOUT, "del-flows", bridge, "cookie=0x%x/-1" % (_MARK << 32 | slice_id)]
+
+
 def add(name: str, text: str) -> str:
     """The line that adds a flow to the port with this name: a port that is new has a number, but which?"""
     return 'add in_port="%s",%s' % (name, text)

@@ -160,8 +160,13 @@ def plan(
             if size > existing["size"] and not can_grow(overlay.name):
                 pending.append(waits(overlay.name, existing["size"], size))
                 size = existing["size"]
-        want[overlay.name] = {"image": overlay.image, "size": size, "owner": owner, "mode": "%04o" % MODE}
+        want[overlay.name] = wanted(overlay, owner, size)
     return reconcile(want, have, purge), pending
+
+
+def wanted(overlay: Overlay, owner: str, size: int) -> State:
+    """A disk as it is to be, with the size that it can have."""
+    return {"image": overlay.image, "size": size, "owner": owner, "mode": "%04o" % MODE}
 
 
 def waits(name: str, before: int, after: int) -> str:

@@ -92,6 +92,13 @@ def add_port(bridge: str, name: str, tag: int, external_ids: Mapping[str, str], 
     return [command] + ([["set", "Interface", name, "type=internal"]] if internal else [])
 
 
+def add_trunk(bridge: str, name: str, vlans: Iterable[int], external_ids: Mapping[str, str]) -> List[Command]:
+    """Add an internal port that carries several VLANs tagged."""
+    trunks = "trunks=[%s]" % ",".join(map(str, vlans))
+    command = ["add-port", bridge, name, "vlan_mode=trunk", trunks, *_assignments(external_ids)]
+    return [command, ["set", "Interface", name, "type=internal"]]
+
+
 def del_port(name: str) -> Command:
     return ["--if-exists", "del-port", name]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs, _sysctl
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
@@ -18,27 +18,48 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports impor
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps import Line, Steps, Sysctls, steps
 
 
+class Common(NamedTuple):
+    """What the ports of all slices on this host have in common."""
+
+    ovs: _ovs.Database
+    root: _iproute.Network
+    flows: Sequence[_openflow.Flow]
+
+
 def scan(options: Options) -> Host:
     """What there is on this host, read in one process each for the database, the flows and each network namespace.
 
     Raises:
         ValueError: Open vSwitch does not answer.
     """
+    return view(options, scan_common(options.bridge))
+
+
+def scan_common(bridge_name: str) -> Common:
+    """What is read once for all slices.
+
+    Raises:
+        ValueError: Open vSwitch does not answer.
+    """
     try:
         ovs = _ovs.parse_scan(run(_ovs.scan()))
-        bridge = ovs.bridges.get(options.bridge)
+        bridge = ovs.bridges.get(bridge_name)
         flows = _openflow.parse_dump(run(_openflow.dump(bridge.name))) if bridge and bridge.ready else []
     except CommandError as error:
         raise ValueError("%s: run the playbook prepare_hosts" % _ovs.explain(error)) from error
-    root = _network(None)
+    return Common(ovs, _network(None), flows)
+
+
+def view(options: Options, common: Common) -> Host:
+    """The host as one slice's module sees it: what all slices have in common, and the slice's own namespace."""
     inside = _network(options.namespace) if options.namespace and _exists(options.namespace) else None
-    names = owned(options, ovs, root, inside)
-    sysctls = _settings(names & set(root.devices))
+    names = owned(options, common.ovs, common.root, inside)
+    sysctls = _settings(names & set(common.root.devices))
     if inside:
         with _sysctl.network_namespace(options.namespace):
             # The one outside, where there are two, is what counts.
             sysctls.update(_settings(names & set(inside.devices) - set(sysctls)))
-    return Host(ovs, root, inside, sysctls, flows)
+    return Host(common.ovs, common.root, inside, sysctls, common.flows)
 
 
 def is_user(name: str) -> bool:

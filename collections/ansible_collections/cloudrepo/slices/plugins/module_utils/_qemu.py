@@ -181,6 +181,27 @@ def _text(value: object) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
+def parse_option(text: str) -> Dict[str, str]:
+    """The keys and values of an argument that ``option`` made; its words have the value ""."""
+    parts = text.replace(",,", "\0").split(",")
+    pairs = (part.replace("\0", ",").partition("=") for part in parts)
+    return {key: value for key, _equals, value in pairs}
+
+
+def cards(arguments: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """The network cards that a QEMU was started with, by interface: their MAC addresses and TAPs."""
+    pairs = list(zip(arguments, arguments[1:]))
+    backends = {values["id"]: values for flag, text in pairs if flag == "-netdev" for values in [parse_option(text)]}
+    found = {}
+    for flag, text in pairs:
+        card = parse_option(text) if flag == "-device" else {}
+        name = card.get("id", "")
+        if name.startswith(nic_id("")):
+            tap = backends.get(card.get("netdev", ""), {}).get("ifname", "")
+            found[name[len(nic_id("")) :]] = {"mac": card.get("mac", ""), "tap": tap}
+    return found
+
+
 def argv(slice_name: str, name: str, config: State, paths: Paths, accelerator: str) -> List[str]:
     """The command that runs a VM in the foreground.
 

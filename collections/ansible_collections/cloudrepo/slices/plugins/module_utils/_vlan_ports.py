@@ -239,7 +239,7 @@ def _wanted_port(port: Mapping[str, Any], options: Options) -> Dict[str, Any]:
 
 def owned(options: Options, ovs: _ovs.Database, *networks: Optional[_iproute.Network]) -> Set[str]:
     """The names of ports and devices that carry the slice's stamp."""
-    names = {port.name for port in ovs.ports.values() if _port_owner(port) == options.slice}
+    names = {port.name for port in ovs.ports.values() if port_owner(port) == options.slice}
     for network in networks:
         devices = network.devices.values() if network else ()
         names |= {device.name for device in devices if device_owner(device) == options.slice}
@@ -340,7 +340,7 @@ def _our_ids(port: _ovs.Port) -> Dict[str, str]:
     return {key: value for key, value in port.external_ids.items() if key.startswith(_PREFIX + "-")}
 
 
-def _port_owner(port: _ovs.Port) -> Optional[str]:
+def port_owner(port: _ovs.Port) -> Optional[str]:
     return port.external_ids.get(_PREFIX + "-slice")
 
 
@@ -393,7 +393,7 @@ def _conflict(port: Mapping[str, Any], options: Options, host: Host) -> Optional
     there = host.ovs.ports.get(name)
     device = host.root.devices.get(name)
     inner = host.inside.devices.get(name) if host.inside else None
-    owners = [_port_owner(there)] if there else []
+    owners = [port_owner(there)] if there else []
     owners += [device_owner(found) for found in (device, inner) if found]
     other = next((owner for owner in owners if owner not in (None, mine)), None)
     if other:

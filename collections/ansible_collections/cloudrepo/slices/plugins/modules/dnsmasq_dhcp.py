@@ -193,49 +193,18 @@ from contextlib import nullcontext
 from typing import Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process
-from ansible_collections.cloudrepo.slices.plugins.module_utils._dnsmasq import parse_service
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
 
-HOST_SPEC = {
-    "mac": {"type": "str", "required": True},
-    "address": {"type": "str", "required": True},
-    "name": {"type": "str", "required": True},
-    "default_route": {"type": "bool", "default": False},
-}
-NETWORK_SPEC = {
-    "interface": {"type": "str", "required": True},
-    "vlan": {"type": "int", "required": True},
-    "subnet": {"type": "str", "required": True},
-    "server_address": {"type": "str", "required": True},
-    "router": {"type": "str"},
-    "internet": {"type": "bool", "default": False},
-    "hosts": {"type": "list", "elements": "dict", "default": [], "options": HOST_SPEC},
-}
-NAME_SPEC = {
-    "name": {"type": "str", "required": True},
-    "addresses": {"type": "list", "elements": "str", "required": True},
-}
-
 
 def run_module(module: AnsibleModule) -> None:
     params = module.params
     where = _where(params["slice"], params["state_dir"], params["namespace"])
-    upstream = params["upstream_servers"]
-    if upstream is None:
-        outside = any(network["internet"] for network in params["networks"])
-        upstream = _dnsmasq_process.host_nameservers() if outside else []
-    service = parse_service(
-        params["domain"] or "%s.internal" % params["slice"],
-        params["lease_time"],
-        params["networks"],
-        params["names"],
-        upstream,
-    )
+    service = _dnsmasq_process.parse(params["slice"], params)
     serve = params["state"] == "started" and bool(service.networks)
     with nullcontext() if module.check_mode else serialized("dnsmasq-" + params["slice"]):
         have = _dnsmasq_process.observed(where, service if serve else None)
@@ -272,8 +241,8 @@ def main() -> None:
             "state_dir": {"type": "path", "default": "/var/lib/cloudrepo/dnsmasq"},
             "lease_time": {"type": "int", "default": 3600},
             "upstream_servers": {"type": "list", "elements": "str"},
-            "networks": {"type": "list", "elements": "dict", "default": [], "options": NETWORK_SPEC},
-            "names": {"type": "list", "elements": "dict", "default": [], "options": NAME_SPEC},
+            "networks": {"type": "list", "elements": "dict", "default": [], "options": _specs.NETWORK},
+            "names": {"type": "list", "elements": "dict", "default": [], "options": _specs.NAMES},
         },
         required_if=[("state", "started", ("namespace",))],
         supports_check_mode=True,

@@ -258,40 +258,14 @@ diff:
 from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import Options, actions, check_host, validate
 
-PEER_SPEC = {
-    "address": {"type": "str", "required": True},
-    "mac": {"type": "str", "required": True},
-}
-SECURITY_SPEC = {
-    "mac": {"type": "str", "required": True},
-    "address": {"type": "str", "required": True},
-    "peers": {"type": "list", "elements": "dict", "options": PEER_SPEC},
-    "router_mac": {"type": "str"},
-    "dhcp_mac": {"type": "str"},
-}
 POOL_SPEC = {"first": {"type": "int", "required": True}, "size": {"type": "int", "required": True}}
-PORT_SPEC = {
-    "name": {"type": "str", "required": True},
-    "type": {"type": "str", "choices": ["tap", "internal"], "default": "tap"},
-    "vlan": {"type": "int"},
-    "vm": {"type": "str"},
-    "interface": {"type": "str"},
-    "address": {"type": "str"},
-    "gateway": {"type": "str"},
-    "forwarding": {"type": "bool", "default": False},
-    "security": {
-        "type": "dict",
-        "options": SECURITY_SPEC,
-        "required_by": {"router_mac": ["peers"], "dhcp_mac": ["peers"]},
-    },
-}
 
 
 def run_module(module: AnsibleModule) -> None:
@@ -330,7 +304,7 @@ def main() -> None:
             "bridge": {"type": "str", "default": "br-int"},
             "namespace": {"type": "str"},
             "tap_user": {"type": "str", "default": "slices-qemu"},
-            "ports": {"type": "list", "elements": "dict", "default": [], "options": PORT_SPEC},
+            "ports": {"type": "list", "elements": "dict", "default": [], "options": _specs.PORT},
         },
         supports_check_mode=True,
     )

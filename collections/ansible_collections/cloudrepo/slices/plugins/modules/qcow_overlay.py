@@ -138,6 +138,7 @@ from contextlib import ExitStack
 from typing import Any, Dict, List, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     Cached,
@@ -282,11 +283,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "image": {"type": "str"},
-                    "size_gb": {"type": "float"},
-                },
+                "options": _specs.OVERLAY,
             },
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},

@@ -233,7 +233,7 @@ from contextlib import ExitStack
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
@@ -377,25 +377,10 @@ def _predicted(actions: Sequence[Action], have: Mapping[str, Vm], known: Mapping
 
 
 def main() -> None:
-    interface = {
-        "name": {"type": "str", "required": True},
-        "tap": {"type": "str", "required": True},
-        "mac": {"type": "str", "required": True},
-        "connected": {"type": "bool", "default": True},
-    }
-    vm = {
-        "name": {"type": "str", "required": True},
-        "id": {"type": "int"},
-        "cores": {"type": "int"},
-        "memory_mb": {"type": "int"},
-        "vnc_port": {"type": "int"},
-        "interfaces": {"type": "list", "elements": "dict", "default": [], "options": interface},
-        "record": {"type": "dict"},
-    }
     module = AnsibleModule(
         argument_spec={
             "slice": {"type": "str", "required": True},
-            "vms": {"type": "list", "elements": "dict", "default": [], "options": vm},
+            "vms": {"type": "list", "elements": "dict", "default": [], "options": _specs.VM},
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
             "purge": {"type": "bool", "default": False},
             "allow_restart": {"type": "bool", "default": False},

@@ -141,16 +141,11 @@ uplink:
 from contextlib import nullcontext
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _internet_host
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _internet_host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
-
-ADDRESS_SPEC = {
-    "address": {"type": "str", "required": True},
-    "mac": {"type": "str", "required": True},
-}
 
 
 def run_module(module: AnsibleModule) -> None:
@@ -179,7 +174,7 @@ def main() -> None:
             "namespace": {"type": "str"},
             "interface": {"type": "str"},
             "server_address": {"type": "str"},
-            "addresses": {"type": "list", "elements": "dict", "default": [], "options": ADDRESS_SPEC},
+            "addresses": {"type": "list", "elements": "dict", "default": [], "options": _specs.GUEST},
             "protected_networks": {"type": "list", "elements": "str", "default": []},
             "protected_addresses": {"type": "list", "elements": "str", "default": []},
         },

@@ -127,7 +127,7 @@ def worlds(schema: Mapping[str, Any], count: int, seed: int) -> Iterator[World]:
     for number in range(count):
         world = good_world(number)
         hostile = chance.random() < 0.5
-        for _ in range(chance.choice((1, 1, 2, 3))):
+        for _turn in range(chance.choice((1, 1, 2, 3))):
             found = list(_paths(schema, world))
             # The spec is what most users write; and what is hostile as a whole hides what is hostile deep in it.
             fields = [field for field in found if field[0][0] == "slice_spec" or chance.random() < 0.2]

@@ -117,6 +117,7 @@ def read_qemu(argv: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
 IP_LINES = (
     rf"tuntap add dev {IFNAME} mode tap user [a-z-]+",
     rf'link set dev {IFNAME} alias "cloudrepo(?: (?:slice|vm|interface|slice-id|owner)=[a-z0-9][a-z0-9-]*)*"',
+    rf"link set dev {IFNAME} address 02(?::[0-9a-f]{{2}}){{5}}",
     rf"link set dev (?:{IFNAME}|lo) up",
     rf"link set dev {IFNAME} netns slice-[0-9]+",
     rf"address (?:replace|delete) {CIDR} dev {IFNAME}",
@@ -135,10 +136,11 @@ _MATCH = "|".join(
         "arp|udp|ip|priority=[0-9]+",
         rf"(?:dl_src|dl_dst|arp_sha)={MAC}",
         rf"(?:nw_src|nw_dst|arp_spa|arp_tpa)={IP}(?:/[0-9]+)?",
-        r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000",
+        r"tp_(?:src|dst)=[0-9]+|vlan_tci=0x1000/0x1000|nw_frag=yes",
     ]
 )
-FLOW_LINES = (rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions=(?:NORMAL|drop)',)
+_ACTIONS = r"(?:(?:mod_dl_dst:02(?::[0-9a-f]{2}){5},)?NORMAL|drop)"
+FLOW_LINES = (rf'add in_port="{IFNAME}",cookie=0x[0-9a-f]+(?:,(?:{_MATCH}))+ actions={_ACTIONS}',)
 _NFT_VALUE = rf"(?:{IP}(?:/[0-9]+)?|{MAC})"
 _NFT_ELEMENT = rf'{_NFT_VALUE}(?: \. {_NFT_VALUE})?(?: comment "{NAME}")?'
 NFT_LINES = (

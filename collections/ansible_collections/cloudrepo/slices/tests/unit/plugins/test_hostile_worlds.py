@@ -226,7 +226,7 @@ def assert_file_of(base_dir: str, slice_name: str, paths: _qemu.Paths) -> None:
     readers.assert_inside(os.path.join(RUN_DIR, slice_name), paths.folder, paths.pidfile, paths.qmp, paths.console)
 
 
-UPLINK = _iproute.Device("eth0", "", True, "", ["192.0.2.9/24"])
+UPLINK = _iproute.Device("eth0", "", True, "", ["192.0.2.9/24"], "")
 
 
 def build_ports(params: Mapping[str, Any]) -> None:
@@ -278,7 +278,7 @@ def build_dnsmasq(params: Mapping[str, Any]) -> None:
 
 def build_nat(params: Mapping[str, Any]) -> None:
     options = _internet.parse_options({**params, "state": "present"})
-    devices = {name: UPLINK._replace(name=name) for name in {"eth0", options.uplink or "eth0"}}
+    devices = {name: UPLINK._replace(name=name) for name in ("eth0", options.uplink or "eth0")}
     network = _iproute.Network(devices, {"eth0": "192.0.2.1"})
     bridges = {options.bridge: _ovs.Bridge(options.bridge, True)}
     host = _internet.Host(_ovs.Database(bridges, {}), network, {}, False, None, None)

@@ -123,15 +123,15 @@ def test_of_a_hundred_writers_none_is_lost(tmp_path: Path) -> None:
     with opened(path, write=False) as connection:
         registry = read(connection)
     acknowledged = [entry for log in logs for entry in log]
-    assert sum(kind == "reserved" for kind, _, _ in acknowledged) == PROCESSES * CYCLES
+    assert sum(entry[0] == "reserved" for entry in acknowledged) == PROCESSES * CYCLES
     assert registry["revision"] == len(acknowledged)
     # Of a slice of one process the last word counts.
-    last = {name: record for _, name, record in acknowledged}
+    last = {name: record for _kind, name, record in acknowledged}
     assert {record["name"]: record for record in registry["slices"]} == {
         name: record for name, record in last.items() if record is not None
     }
     assert_unique(registry["slices"])
-    assert_ids_are_given_once([record for _, _, record in acknowledged if record])
+    assert_ids_are_given_once([record for _kind, _name, record in acknowledged if record])
 
 
 def write_many(path: str, mine: str) -> list[tuple[str, str, Any]]:

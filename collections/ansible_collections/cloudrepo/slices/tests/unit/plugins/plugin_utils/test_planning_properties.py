@@ -100,13 +100,16 @@ def assert_kept(before: dict[str, Any], now: dict[str, Any], spec: dict[str, Any
     """Everything that both records have, by name, has the numbers that it had."""
     vms = {vm["name"]: vm for vm in now["vms"]}
     links = {link["name"]: link for link in now["links"]}
+    # A number that a removed link had may be that of another one now.
+    same_links = {(link["number"], links[link["name"]]["number"]) for link in before["links"] if link["name"] in links}
     for vm in before["vms"]:
         if vm["name"] in vms:
             kept = vms[vm["name"]]
             assert (kept["id"], kept["vnc_port"], kept["worker"]) == (vm["id"], vm["vnc_port"], vm["worker"])
             for old, new in zip(vm["interfaces"], kept["interfaces"], strict=False):
                 assert (old["name"], old["mac"], old["tap"]) == (new["name"], new["mac"], new["tap"])
-                if old["link"] is not None and old["link"] == new["link"] and old["address"] and new["address"]:
+                same_link = (old["link"], new["link"]) in same_links
+                if same_link and old["address"] and new["address"]:
                     same_subnet = old["address"].rpartition(".")[0] == new["address"].rpartition(".")[0]
                     assert (
                         old["address"] == new["address"] or not same_subnet or "/28" in old["address"] + new["address"]
