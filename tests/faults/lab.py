@@ -27,6 +27,7 @@ LAB_DIR = Path(os.environ.get("LAB_DIR", "/var/lib/cloudrepo-lab"))
 WORKERS = ("worker1", "worker2", "worker3")
 NODE = "network1"
 HOSTS = (*WORKERS, NODE)
+PATIENCE = 20.0
 HOOK = "/opt/cloudrepo-faults"
 HOOK_STATE = "/run/cloudrepo-faults"
 REGISTRY = "/var/lib/cloudrepo/registry/slices.sqlite"
@@ -183,6 +184,7 @@ class Play:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     timeout: float = 300
+    interrupted: bool = False
 
     def start(self) -> None:
         argv = ["ansible-playbook", f"playbooks/{self.name}.yml", "--extra-vars", json.dumps(self.extra)]
@@ -202,17 +204,27 @@ class Play:
     def wait(self) -> Played:
         assert self.process
         began = time.monotonic()
-        try:
-            rc: int | None = self.process.wait(self.timeout)
-        except subprocess.TimeoutExpired:
+        rc: int | None = None
+        while rc is None and time.monotonic() - began < self.timeout:
+            try:
+                rc = self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                # At times Ansible's own clean-up after the first Ctrl-C never ends: its user presses it again.
+                if self._was_interrupted():
+                    os.killpg(self.process.pid, signal.SIGINT)
+        if rc is None:
             self.kill()
-            rc = None
         return Played(rc, self.log.read_text(errors="replace"), time.monotonic() - began)
+
+    def _was_interrupted(self) -> bool:
+        by_hook = self.env.get("FAULTS_DO") == "SIGINT" and Path(self.env["FAULTS_HIT"]).exists()
+        return self.interrupted or by_hook
 
     def signal(self, number: int) -> None:
         """SIGINT as a terminal sends it, to the whole group; any other to ansible-playbook alone."""
         assert self.process
         if number == signal.SIGINT:
+            self.interrupted = True
             os.killpg(self.process.pid, number)
         else:
             self.process.send_signal(number)
