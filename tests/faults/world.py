@@ -21,6 +21,7 @@ from .slices import BROKEN, CACHE, SETTINGS
 
 DEPLOY, REDEPLOY, DELETE = "deploy", "redeploy", "delete"
 SCENARIOS = (DEPLOY, REDEPLOY, DELETE)
+RETIRING = "Stop and remove the VMs that are no longer wanted"
 CALLBACKS = {
     "ANSIBLE_CALLBACK_PLUGINS": str(lab.ROOT / "tests/faults/callback_plugins"),
     "ANSIBLE_CALLBACKS_ENABLED": "fault_hook",
@@ -37,7 +38,7 @@ class Fault:
         inject: breaks the play that runs inside of it, and mends what it broke when that is over.
         fails: whether the play has to end with an error; None if it may.
         controller_dies: then nothing is left that could take away what a first deploy made.
-        hurts_vms: VMs that both specs have may end, or may need a restart, without the play being to blame.
+        hurts_vms: VMs that ran may end, or may need a restart, without the play being to blame.
         out_of_reach: hosts from which a failed deploy can take nothing away.
         reboots_node: of the bystander only the ping on one link is watched: the network node is off for a while.
     """
@@ -244,7 +245,9 @@ def after_fault(run: Run, played: Played, before: Snapshot) -> list[str]:
         if NODE not in fault.out_of_reach:
             problems += [f"failed deploy left: {line}" for line in wrong_status(lab.record_of(BROKEN))]
     if case.scenario == REDEPLOY and not fault.hurts_vms:
-        problems += lost_vms(before, now, "the fault")
+        # Unless the play got as far as to remove what is no longer wanted, nobody has lost anything.
+        names = kept_vms() if RETIRING in played.output else set(slices.broken_vms(before))
+        problems += lost_vms(before, now, names, "the fault")
     return problems
 
 
@@ -254,11 +257,15 @@ def wrong_status(record: Record | None) -> list[str]:
     return [f"status {record['status']}, reason {record['reason']!r}"]
 
 
-def lost_vms(before: Snapshot, now: Snapshot, what: str) -> list[str]:
-    """VMs that are in both specs and run no more, or again."""
-    kept = {vm["name"] for vm in slices.spec("A")["vms"]} & {vm["name"] for vm in slices.spec("B")["vms"]}
+def kept_vms() -> set[str]:
+    """The VMs that are in both specs."""
+    return {vm["name"] for vm in slices.spec("A")["vms"]} & {vm["name"] for vm in slices.spec("B")["vms"]}
+
+
+def lost_vms(before: Snapshot, now: Snapshot, names: set[str], what: str) -> list[str]:
+    """VMs of these names that ran and run no more, or again."""
     one, other = slices.broken_vms(before), slices.broken_vms(now)
-    return [f"{vm} did not survive {what}" for vm in sorted(kept) if vm in one and other.get(vm) != one[vm]]
+    return [f"{vm} did not survive {what}" for vm in sorted(names) if vm in one and other.get(vm) != one[vm]]
 
 
 def aftermath(run: Run, version: str, before: Snapshot, record_before: Record | None) -> list[str]:
@@ -289,7 +296,7 @@ def aftermath(run: Run, version: str, before: Snapshot, record_before: Record | 
     differences = slices.differences(world.references[version], world.normal_lines(now))
     problems += [f"deployed again: {line}" for line in differences[:20]]
     if case.scenario == REDEPLOY and not case.fault.hurts_vms:
-        problems += lost_vms(before, now, "the deploy after the fault")
+        problems += lost_vms(before, now, kept_vms(), "the deploy after the fault")
     return problems
 
 

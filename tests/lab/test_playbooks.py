@@ -9,12 +9,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .packets import LAB_RUN, lab_run
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = """
@@ -121,6 +126,70 @@ def test_a_changed_spec_changes_what_differs(run_playbook: Any) -> None:
         assert run.total("changed") == 0, run.output
     finally:
         deleted = run_playbook("delete_slice", slice="grow")
+    assert deleted.rc == 0, deleted.output
+
+
+@contextmanager
+def taken(worker: str, port: int) -> Iterator[None]:
+    """Somebody listens on a port of a worker's loopback."""
+    script = f"import socket, sys; s = socket.create_server(('127.0.0.1', {port})); print(1, flush=True); sys.stdin.read()"
+    argv = [sys.executable, str(LAB_RUN), worker, "/usr/bin/python3", "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout and listener.stdout.readline() == "1\n"
+        yield  # It ends with its standard input.
+
+
+def test_a_failed_change_leaves_what_ran_before_running(run_playbook: Any) -> None:
+    """Another VM takes one's place on a link of its own subnet: the old one goes when the new one runs, not before."""
+
+    def spec(name: str) -> dict[str, Any]:
+        vms = [{"name": "a", "worker": "worker1"}, {"name": name, "worker": "worker2", "internet": True}]
+        link = {"endpoints": ["a", name], "subnet": "10.77.0.0/24"}
+        flavor = {"flavor": "cirros"}
+        return {"name": "swap", "vms": [{**vm, **flavor} for vm in vms], "links": [link]}
+
+    def look() -> dict[str, str]:
+        """What the hosts have of the slice, and its VMs' processes."""
+        commands = {
+            "processes": "cd /run/cloudrepo/vms/swap && grep -H . */qemu.pid",
+            "disks": "ls /var/lib/cloudrepo/vm_images/swap",
+            "ports": "ovs-vsctl --bare --columns=name find port external_ids:cloudrepo-slice=swap",
+        }
+        found = {
+            f"{worker} {what}": lab_run(worker, "sh", "-c", command)
+            for worker in ("worker1", "worker2")
+            for what, command in commands.items()
+        }
+        return {**found, "gateways": lab_run("network1", "sh", "-c", commands["ports"])}
+
+    try:
+        run = run_playbook("deploy_slice", slice_spec=spec("old"), output="json")
+        assert run.rc == 0, run.output
+        before = look()
+        known = slices_in(run_playbook("show_slices", output="json").output).values()
+        ports = {vm["vnc_port"] for record in known for vm in record["vms"]}
+        with taken("worker2", next(port for port in range(5901, 6000) if port not in ports)):
+            failed = run_playbook("deploy_slice", slice_spec=spec("new"))
+        assert failed.rc != 0 and "slice swap failed: worker2: " in failed.output, failed.output
+        after = look()
+        for what, lines in before.items():
+            assert set(lines.split()) <= set(after[what].split()), (what, lines, after[what])
+
+        run = run_playbook("deploy_slice", slice_spec=spec("new"), output="json")
+        assert run.rc == 0, run.output
+        record = slices_in(run.output)["swap"]
+        assert [(vm["name"], vm["state"]) for vm in record["vms"]] == [("a", "running"), ("new", "running")]
+        now = look()
+        assert now["worker1 processes"] == before["worker1 processes"]
+        assert "old" not in now["worker2 processes"] + now["worker2 disks"]
+        taps = {interface["tap"] for interface in record["vms"][1]["interfaces"]}
+        assert set(now["worker2 ports"].split()) == taps
+        gateways = {f"gw_vlan{record['links'][0]['vlan']}", f"inet_{record['id']}"}
+        assert set(now["gateways"].split()) == gateways
+        again = run_playbook("deploy_slice", slice_spec=spec("new"))
+        assert again.rc == 0 and again.total("changed") == 0, again.output
+    finally:
+        deleted = run_playbook("delete_slice", slice="swap")
     assert deleted.rc == 0, deleted.output
 
 

@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from contextlib import closing, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
@@ -351,6 +351,8 @@ def set_status(
         wanted = dict(stored, status=status, reason=reason, has_run=stored["has_run"] or status == RUNNING)
         if status == RUNNING:
             wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
+            # The server's address was kept for as long as there were retired VMs.
+            wanted["internet"] = stored["internet"] if _internet_vlans(wanted) else None
         if wanted != stored:
             _delete(connection, stored)
             _insert_record(connection, wanted)
@@ -502,10 +504,13 @@ def _addresses(record: Record) -> List[Tuple[int, str]]:
     """Every (VLAN, address) that the slice uses, its servers' own among them."""
     used = [(interface["vlan"], interface["address"]) for interface in _interfaces(record)]
     used += [(link["vlan"], link["server_address"]) for link in record["links"]]
-    # A connected interface that is on no link is on the internet VLAN.
-    internet = {interface["vlan"] for interface in _interfaces(record) if interface["link"] is None} - {None}
-    used += [(vlan, record["internet"]["server_address"]) for vlan in internet if record["internet"]]
+    used += [(vlan, record["internet"]["server_address"]) for vlan in _internet_vlans(record) if record["internet"]]
     return [(vlan, address.split("/")[0]) for vlan, address in used if None not in (vlan, address)]
+
+
+def _internet_vlans(record: Record) -> Set[int]:
+    """The internet VLAN, if a VM is on it: it is where a connected interface is that is on no link."""
+    return {interface["vlan"] for interface in _interfaces(record) if interface["link"] is None} - {None}
 
 
 def _claims(record: Record) -> List[Tuple[str, Tuple[Any, ...]]]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from ..module_utils._names import IFNAME_MAX
 from ._netaddr import IPAddress, IPNetwork
@@ -68,7 +68,7 @@ def with_prefix(address: int, subnet: IPNetwork) -> str:
     return f"{IPAddress(address, 4)}/{subnet.prefixlen}"
 
 
-def lowest_free(numbers: range, taken: Collection[int]) -> Iterator[int]:
+def lowest_free(numbers: Iterable[int], taken: Collection[int]) -> Iterator[int]:
     """The numbers that are not taken, in order. Reads ``taken`` as it goes, so what the caller adds counts."""
     return (number for number in numbers if number not in taken)
 

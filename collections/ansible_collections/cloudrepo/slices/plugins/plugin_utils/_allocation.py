@@ -4,7 +4,8 @@
 
 """Give out numbers: VLANs, link numbers, addresses and VNC ports. Pure.
 
-What the registry holds keeps its numbers; only what is new takes a free one.
+What the registry holds keeps its numbers; only what is new takes a free one. What VMs that are no longer wanted use is
+not free: they run until all others do.
 """
 
 from __future__ import annotations
@@ -45,21 +46,40 @@ def vlan_pool(
     return {"first": found, "size": size}
 
 
-def link_records(spec: SliceSpec, known: Known, pool: Mapping[str, int]) -> dict[str, Record]:
+def link_records(
+    spec: SliceSpec, known: Known, retired: Sequence[Record], pool: Mapping[str, int]
+) -> dict[str, Record]:
     """The links' records by name, without their endpoints."""
     if len(spec.links) > pool["size"]:
         raise SpecError(
             f"links: {len(spec.links)} links, but the slice's VLAN pool holds {pool['size']} (vlan_pool_size)"
         )
     kept = [known.links[link.name] for link in spec.links if link.name in known.links]
-    numbers = rules.lowest_free(range(1, pool["size"] + 1), {link["number"] for link in kept})
-    vlans = rules.lowest_free(range(pool["first"], pool["first"] + pool["size"]), {link["vlan"] for link in kept})
+    used = [interface for vm in retired for interface in vm["interfaces"] if interface["link"] is not None]
+    numbers = rules.lowest_free(
+        range(1, pool["size"] + 1), {link["number"] for link in kept} | {interface["link"] for interface in used}
+    )
+    # If the deploy fails, guests may still be on links that are removed: what is new takes their VLANs last.
+    known_vlans = {link["vlan"] for link in known.links.values()}
+    vlans = rules.lowest_free(
+        sorted(range(pool["first"], pool["first"] + pool["size"]), key=known_vlans.__contains__),
+        {link["vlan"] for link in kept} | {interface["vlan"] for interface in used},
+    )
     links = {}
     for link in spec.links:
         old = known.links.get(link.name)
-        vlan = old["vlan"] if old else next(vlans)
-        links[link.name] = _link(link, old["number"] if old else next(numbers), vlan)
+        number, vlan = (old["number"], old["vlan"]) if old else (next(numbers, None), next(vlans, None))
+        if number is None or vlan is None:
+            raise SpecError(
+                f"{link.label}: no VLAN of the slice's pool of {pool['size']} is free until {_names(retired)} is gone: "
+                f"deploy once without any new link, or with a larger vlan_pool_size"
+            )
+        links[link.name] = _link(link, number, vlan)
     return links
+
+
+def _names(retired: Sequence[Record]) -> str:
+    return " and ".join(f'VM "{vm["name"]}"' for vm in retired)
 
 
 def _link(link: Link, number: int, vlan: int) -> Record:
@@ -93,10 +113,19 @@ def check_subnets(spec: SliceSpec, links: Mapping[str, Record], settings: Settin
             raise SpecError(f"{second}: subnet {narrow} overlaps {wide} of {first}; give one of them another subnet")
 
 
-def link_addresses(spec: SliceSpec, links: Mapping[str, Record], known: Known) -> dict[tuple[str, str], str]:
+def link_addresses(
+    spec: SliceSpec, links: Mapping[str, Record], known: Known, retired: Sequence[Record]
+) -> dict[tuple[str, str], str]:
     """The address of each VM on each link with DHCP, by VM and link."""
     addresses = {}
     for link in spec.links:
+        used = set(_guest_addresses(links[link.name]["vlan"], retired))
+        server = links[link.name]["server_address"]
+        if server and number_of(server) in used:
+            raise SpecError(
+                f"{link.label}: its server's address {server} is not free until {_names(retired)} is gone: "
+                f"deploy once with its old subnet"
+            )
         if not link.dhcp:
             continue
         subnet = IPNetwork(links[link.name]["subnet"])
@@ -111,9 +140,14 @@ def link_addresses(spec: SliceSpec, links: Mapping[str, Record], known: Known) -
                 address = known.address(end.vm, known.interface(end.vm, link.name))
                 if address is not None and address in room:
                     kept[end.vm] = address
-        free = rules.lowest_free(room, set(kept.values()))
+        free = rules.lowest_free(room, used | set(kept.values()))
         for end in link.endpoints:
-            number = kept[end.vm] if end.vm in kept else next(free)
+            number = kept[end.vm] if end.vm in kept else next(free, None)
+            if number is None:
+                raise SpecError(
+                    f"{link.label}: no address of {subnet} is free until {_names(retired)} is gone: "
+                    f"deploy once without any new VM on it"
+                )
             addresses[end.vm, link.name] = rules.with_prefix(number, subnet)
     return addresses
 
@@ -152,10 +186,14 @@ def _addresses_on(vlan: int, records: Iterable[Mapping[str, Any]]) -> Iterable[i
     for record in records:
         if record["internet"]:
             yield number_of(record["internet"]["server_address"])
-        for vm in record["vms"]:
-            for interface in vm["interfaces"]:
-                if interface["vlan"] == vlan and interface["address"]:
-                    yield number_of(interface["address"])
+        yield from _guest_addresses(vlan, record["vms"])
+
+
+def _guest_addresses(vlan: int, vms: Iterable[Mapping[str, Any]]) -> Iterable[int]:
+    for vm in vms:
+        for interface in vm["interfaces"]:
+            if interface["vlan"] == vlan and interface["address"]:
+                yield number_of(interface["address"])
 
 
 def vnc_ports(spec: SliceSpec, known: Known, others: Sequence[Record]) -> dict[str, int]:

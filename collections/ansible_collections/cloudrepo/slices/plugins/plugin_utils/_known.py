@@ -39,6 +39,7 @@ class Known:
         self.started = bool(self.id) and self.status not in _NOTHING_STARTED
         self.vms: dict[str, Mapping[str, Any]] = {vm["name"]: vm for vm in old["vms"]}
         self.links: dict[str, Mapping[str, Any]] = {link["name"]: link for link in old["links"]}
+        self.internet: Mapping[str, str] | None = old["internet"]
         self.server_address: str | None = (old["internet"] or {}).get("server_address")
         self._ends = {(end["vm"], link["name"]): end["interface"] for link in old["links"] for end in link["endpoints"]}
 

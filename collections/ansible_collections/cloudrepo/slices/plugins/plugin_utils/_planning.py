@@ -69,16 +69,19 @@ def plan(
     slice_id = known.id or next(next_id)
     vm_ids = {vm.name: known.vms[vm.name]["id"] if vm.name in known.vms else next(next_id) for vm in spec.vms}
 
+    retired = _retired(spec, known)
     pool = vlan_pool(slice_id, spec, known, others, settings)
-    links = link_records(spec, known, pool)
+    links = link_records(spec, known, retired, pool)
     check_subnets(spec, links, settings)
     placement = _placement(spec, known, others, registry, cluster, settings)
     workers = _place(spec, sizes, known, placement)
+    for leaving in retired:
+        _check_reachable(leaving["worker"], f'VM "{leaving["name"]}", no longer in the spec', placement)
     for vm in spec.vms:
         _check_image(vm, sizes[vm.name], placement.workers[workers[vm.name]], cluster.images, settings)
 
     cables = lay_cables(spec, known)
-    addresses = link_addresses(spec, links, known)
+    addresses = link_addresses(spec, links, known, retired)
     internet = internet_addresses(spec, known, others, settings)
     ports = vnc_ports(spec, known, others)
     vms = []
@@ -95,10 +98,14 @@ def plan(
         "reason": known.reason,
         "has_run": known.has_run,
         "vlan_pool": pool,
-        "vms": vms + _retired(spec, known, placement, settings),
+        "vms": vms + retired,
         "links": [links[link.name] for link in spec.links],
         "internet": {"server_address": internet[""]} if internet else None,
     }
+    hosts = host_shares(record, cluster, settings)
+    if retired and not internet:
+        # Its port goes with the retired VMs, so until then nobody else may get its address.
+        record["internet"] = known.internet
     return {
         "slice": record,
         "changed": record != old,
@@ -106,7 +113,7 @@ def plan(
         "next_id": next(next_id),
         "last_worker": placement.last_worker,
         "warnings": [f"worker {w.name} {w.problem}: it gets no new VMs" for w in cluster.workers if w.problem],
-        "hosts": host_shares(record, cluster, settings),
+        "hosts": hosts,
     }
 
 
@@ -175,7 +182,8 @@ def _placement(
     cluster: Cluster,
     settings: Settings,
 ) -> Placement:
-    # What this slice gives up is gone before anything new of it starts, so it does not count.
+    # What this slice gives up goes as soon as all that is new runs, so it does not count: for a moment memory is
+    # overcommitted.
     wanted = {vm.name for vm in spec.vms if _keeps_place(vm, known)}
     placed = [vm for record in others for vm in record["vms"]]
     placed += [vm for name, vm in known.vms.items() if name in wanted]
@@ -281,20 +289,7 @@ def _choose_default_route(vm: Vm, interfaces: list[Record], links: Mapping[int, 
         able[0]["default_route"] = True
 
 
-def _retired(spec: SliceSpec, known: Known, placement: Placement, settings: Settings) -> list[Record]:
-    """VMs that are no longer wanted: their numbers stay theirs until a deploy has removed them."""
+def _retired(spec: SliceSpec, known: Known) -> list[Record]:
+    """VMs that are no longer wanted. They run until all others do, so whatever they use stays theirs until then."""
     wanted = {vm.name for vm in spec.vms}
-    retired = []
-    for name, vm in known.vms.items():
-        if name in wanted or not known.started:
-            continue
-        _check_reachable(vm["worker"], f'VM "{name}", no longer in the spec', placement)
-        # Link VLANs and addresses go back to the slice at once, for the same run takes the ports away.
-        interfaces = [
-            interface
-            if interface["vlan"] == settings.internet_vlan
-            else {**interface, "vlan": None, "link": None, "address": None, "default_route": False}
-            for interface in vm["interfaces"]
-        ]
-        retired.append({**vm, "retired": True, "interfaces": interfaces})
-    return retired
+    return [{**vm, "retired": True} for name, vm in known.vms.items() if name not in wanted and known.started]

@@ -63,5 +63,13 @@ def test_each_kind_is_realized_by_one_call() -> None:
     always = [task for task in tasks_of("realize.yml") if not is_optional(task)]
     modules = [next(key for key in task if key.startswith("cloudrepo.")) for task in always]
     kinds = ["qcow_overlay", "ovs_vlan", "dnsmasq_dhcp", "slice_nat", "qemu_vm"]
-    # Before them, the VMs go that are no longer wanted: a guest must not lose its disk and cables while it runs.
-    assert [module.rpartition(".")[2] for module in modules] == ["qemu_vm", *kinds]
+    assert [module.rpartition(".")[2] for module in modules] == kinds
+
+
+def test_what_is_no_longer_wanted_goes_when_all_else_is_proved() -> None:
+    last = yaml.safe_load((TASKS / "prove.yml").read_text(encoding="utf-8"))[-1]
+    assert last["ansible.builtin.include_tasks"] == "retire.yml"
+    assert "slices_failed_hosts | length == 0" in last["when"]
+    modules = [next(key for key in task if key.startswith("cloudrepo.")) for task in tasks_of("retire.yml")]
+    # In this order: a guest must not lose its disk and cables while it runs.
+    assert [module.rpartition(".")[2] for module in modules] == ["qemu_vm", "qcow_overlay", "ovs_vlan"]

@@ -376,6 +376,8 @@ def test_running_lets_go_of_retired_vms_and_their_numbers(connection: sqlite3.Co
     assert vm_names(read(connection)["slices"][0]) == ["web", "db"]
     change = set_status(connection, "web", "running", "")
     assert [vm_names(change.before), vm_names(change.after)] == [["web", "db"], ["db"]]
+    # Nobody else of the slice has internet.
+    assert change.before["internet"] and change.after["internet"] is None
     assert read(connection)["slices"] == [change.after]
 
     heir = small("heir", 1003, 200)

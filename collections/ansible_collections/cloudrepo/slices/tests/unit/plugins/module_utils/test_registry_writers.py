@@ -94,6 +94,8 @@ class Writers(RuleBasedStateMachine):
         after = {**before, "status": status, "reason": reason, "has_run": before["has_run"] or status == "running"}
         if status == "running":
             after["vms"] = [vm for vm in before["vms"] if not vm["retired"]]
+            if not any(interface["vlan"] == 400 for vm in after["vms"] for interface in vm["interfaces"]):
+                after["internet"] = None
         self.slices[name] = after
         self.revision += after != before
 

@@ -73,6 +73,8 @@ def after(registry: dict[str, Any], planned: dict[str, Any], status: str = "runn
     if status == "running":
         record["has_run"] = True
         record["vms"] = [vm for vm in record["vms"] if not vm["retired"]]
+        if not any(interface["vlan"] == 400 for vm in record["vms"] for interface in vm["interfaces"]):
+            record["internet"] = None
     others = [other for other in registry["slices"] if other["name"] != record["name"]]
     return {
         "revision": registry["revision"] + 1,

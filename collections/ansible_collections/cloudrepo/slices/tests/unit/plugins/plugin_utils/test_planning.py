@@ -243,6 +243,78 @@ def test_removed_vm_keeps_its_numbers_until_it_is_gone() -> None:
     assert vm(fresh, "web")["id"] == 1003
 
 
+def test_what_a_retired_vm_uses_is_given_to_nobody() -> None:
+    """It runs until all others do: on its VLANs, with its addresses."""
+    lan = {"name": "lan", "endpoints": ["a", "b", "old"]}
+    before = {"name": "lan", "vms": machines("a", "b", "old")}
+    running = after(EMPTY, make_plan({**before, "links": [lan, {"endpoints": ["a", "old"]}]}))
+    old = running["slices"][0]["vms"][2]
+    spec = {
+        **before,
+        "vms": machines("a", "b", "new"),
+        "links": [{**lan, "endpoints": ["a", "b", "new"]}, {"endpoints": ["a", "new"]}],
+    }
+    planned = make_plan(spec, running)
+    assert vm(planned, "old") == {**old, "retired": True}
+    ours, theirs = old["interfaces"], vm(planned, "new")["interfaces"]
+    # The LAN stays, with other addresses on it; the link of the two is another one.
+    assert (theirs[1]["vlan"], theirs[1]["link"]) == (ours[1]["vlan"], ours[1]["link"])
+    assert theirs[1]["address"] != ours[1]["address"]
+    assert theirs[2]["vlan"] != ours[2]["vlan"] and theirs[2]["link"] != ours[2]["link"]
+    # What failed may be taken back: then everything is as it was.
+    back = make_plan({**before, "links": [lan, {"endpoints": ["a", "old"]}]}, after(running, planned, status="failed"))
+    assert vm(back, "old") == old and vm(back, "new")["retired"]
+
+
+def machines(*names: str, **keys: Any) -> list[dict[str, Any]]:
+    return [{"name": name, "flavor": "cirros", **keys} for name in names]
+
+
+def test_vlans_of_removed_links_are_taken_last() -> None:
+    """Guests are still on them where a host failed."""
+    spec = {"name": "lan", "vms": machines("a", "b", "c"), "vlan_pool_size": 3, "links": [{"endpoints": ["a", "b"]}]}
+    running = after(EMPTY, make_plan(spec))
+    moved = make_plan({**spec, "links": [{"endpoints": ["b", "c"]}]}, running)["slice"]
+    assert [link["vlan"] for link in moved["links"]] == [101]
+    full = {**spec, "links": [{"endpoints": ["b", "c"]}, {"endpoints": ["a", "c"]}, {"endpoints": ["a", "b", "c"]}]}
+    assert [link["vlan"] for link in make_plan(full, running)["slice"]["links"]] == [101, 102, 100]
+
+
+def test_what_does_not_fit_beside_retired_vms_is_refused() -> None:
+    spec = {
+        "name": "lan",
+        "vms": machines("a", "old"),
+        "vlan_pool_size": 1,
+        "links": [{"name": "lan", "endpoints": ["a", "old"], "subnet": "10.0.0.0/29"}],
+    }
+    running = after(EMPTY, make_plan(spec))
+    new = {**spec, "vms": machines("a", "new"), "links": [{"endpoints": ["a", "new"]}]}
+    until = r'is free until VM "old" is gone: deploy once without any new'
+    with pytest.raises(SpecError, match=rf"links\[0\].*: no VLAN of the slice's pool of 1 {until} link"):
+        make_plan(new, running)
+    make_plan({**new, "vlan_pool_size": 2}, running)
+    names = ["a", "n1", "n2", "n3"]  # As many as the subnet has room for.
+    crowd = {**spec, "vms": machines(*names), "links": [{**spec["links"][0], "endpoints": names}]}
+    with pytest.raises(SpecError, match=rf"links\[0\].*: no address of 10.0.0.0/29 {until} VM on it"):
+        make_plan(crowd, running)
+    names = ["a", "n1", "n2", "n3", "old"]
+    wide = {"name": "lan", "endpoints": names, "subnet": "10.0.0.0/28"}
+    narrow = {"name": "lan", "endpoints": ["a", "new"], "subnet": "10.0.0.0/29", "gateway": False}
+    running = after(EMPTY, make_plan({**spec, "vms": machines(*names), "links": [wide]}))
+    with pytest.raises(SpecError, match=r"server's address 10.0.0.6/29 is not free until .* VM \"old\" is gone"):
+        make_plan({**new, "links": [narrow]}, running)
+
+
+def test_the_servers_address_on_the_internet_vlan_goes_with_the_retired() -> None:
+    running = after(EMPTY, make_plan(WEB))
+    planned = make_plan(spec_with(vms=WEB["vms"][1:], links=[]), running)
+    assert planned["slice"]["internet"] == running["slices"][0]["internet"]
+    assert planned["hosts"]["network1"]["ports"] == [] and planned["hosts"]["network1"]["network"]["internet"] is None
+    other = make_plan({**WEB, "name": "other"}, after(running, planned, status="failed"))["slice"]
+    assert other["internet"] != running["slices"][0]["internet"]
+    assert after(running, planned)["slices"][0]["internet"] is None
+
+
 def test_all_or_nothing_admission() -> None:
     small = Room(2, 1024, 10**6)
     hosts = workers(2, room=small)
