@@ -21,7 +21,7 @@ from .slices import BROKEN, CACHE, SETTINGS
 
 DEPLOY, REDEPLOY, DELETE = "deploy", "redeploy", "delete"
 SCENARIOS = (DEPLOY, REDEPLOY, DELETE)
-RETIRING = "Stop and remove the VMs that are no longer wanted"
+RETIRING = "retire.yml for"  # Ansible says when it includes a file.
 CALLBACKS = {
     "ANSIBLE_CALLBACK_PLUGINS": str(lab.ROOT / "tests/faults/callback_plugins"),
     "ANSIBLE_CALLBACKS_ENABLED": "fault_hook",

@@ -132,21 +132,20 @@ def test_a_changed_spec_changes_what_differs(run_playbook: Any) -> None:
 @contextmanager
 def taken(worker: str, port: int) -> Iterator[None]:
     """Somebody listens on a port of a worker's loopback."""
-    script = f"import socket, sys; s = socket.create_server(('127.0.0.1', {port})); print(1, flush=True); sys.stdin.read()"
-    argv = [sys.executable, str(LAB_RUN), worker, "/usr/bin/python3", "-c", script]
+    listen = f"s = socket.create_server(('127.0.0.1', {port})); print(1, flush=True); sys.stdin.read()"
+    argv = [sys.executable, str(LAB_RUN), worker, "/usr/bin/python3", "-c", f"import socket, sys; {listen}"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
         assert listener.stdout and listener.stdout.readline() == "1\n"
         yield  # It ends with its standard input.
 
 
 def test_a_failed_change_leaves_what_ran_before_running(run_playbook: Any) -> None:
-    """Another VM takes one's place on a link of its own subnet: the old one goes when the new one runs, not before."""
+    """Another VM takes one's place, on another link: the old one and its gateway go when the new one runs, not before."""
 
     def spec(name: str) -> dict[str, Any]:
         vms = [{"name": "a", "worker": "worker1"}, {"name": name, "worker": "worker2", "internet": True}]
-        link = {"endpoints": ["a", name], "subnet": "10.77.0.0/24"}
-        flavor = {"flavor": "cirros"}
-        return {"name": "swap", "vms": [{**vm, **flavor} for vm in vms], "links": [link]}
+        links = [{"endpoints": ["a", name]}]
+        return {"name": "swap", "vms": [{**vm, "flavor": "cirros"} for vm in vms], "links": links}
 
     def look() -> dict[str, str]:
         """What the hosts have of the slice, and its VMs' processes."""

@@ -54,20 +54,21 @@ def link_records(
         raise SpecError(
             f"links: {len(spec.links)} links, but the slice's VLAN pool holds {pool['size']} (vlan_pool_size)"
         )
-    kept = [known.links[link.name] for link in spec.links if link.name in known.links]
+    kept = known_links(spec, known)
     used = [interface for vm in retired for interface in vm["interfaces"] if interface["link"] is not None]
     numbers = rules.lowest_free(
-        range(1, pool["size"] + 1), {link["number"] for link in kept} | {interface["link"] for interface in used}
+        range(1, pool["size"] + 1),
+        {link["number"] for link in kept.values()} | {interface["link"] for interface in used},
     )
     # If the deploy fails, guests may still be on links that are removed: what is new takes their VLANs last.
     known_vlans = {link["vlan"] for link in known.links.values()}
     vlans = rules.lowest_free(
         sorted(range(pool["first"], pool["first"] + pool["size"]), key=known_vlans.__contains__),
-        {link["vlan"] for link in kept} | {interface["vlan"] for interface in used},
+        {link["vlan"] for link in kept.values()} | {interface["vlan"] for interface in used},
     )
     links = {}
     for link in spec.links:
-        old = known.links.get(link.name)
+        old = kept.get(link.name)
         number, vlan = (old["number"], old["vlan"]) if old else (next(numbers, None), next(vlans, None))
         if number is None or vlan is None:
             raise SpecError(
@@ -76,6 +77,17 @@ def link_records(
             )
         links[link.name] = _link(link, number, vlan)
     return links
+
+
+def known_links(spec: SliceSpec, known: Known) -> dict[str, Mapping[str, Any]]:
+    """What the registry holds of the spec's links, by the names they have now.
+
+    A link on the subnet of one that is removed goes on as that one: beside it, it would have the same gateway.
+    """
+    names = {link.name for link in spec.links}
+    removed = {link["subnet"]: link for name, link in known.links.items() if name not in names}
+    found = {link.name: known.links.get(link.name) or removed.pop(str(link.subnet), None) for link in spec.links}
+    return {name: link for name, link in found.items() if link}
 
 
 def _names(retired: Sequence[Record]) -> str:
@@ -118,6 +130,7 @@ def link_addresses(
 ) -> dict[tuple[str, str], str]:
     """The address of each VM on each link with DHCP, by VM and link."""
     addresses = {}
+    kept_links = known_links(spec, known)
     for link in spec.links:
         used = set(_guest_addresses(links[link.name]["vlan"], retired))
         server = links[link.name]["server_address"]
@@ -135,9 +148,10 @@ def link_addresses(
                 f"{link.label}: subnet {subnet} has addresses for {len(room)} guests, not {len(link.endpoints)}"
             )
         kept: dict[str, int] = {}
-        if known.links.get(link.name, {}).get("subnet") == str(subnet):
+        old = kept_links.get(link.name)
+        if old and old["subnet"] == str(subnet):
             for end in link.endpoints:
-                address = known.address(end.vm, known.interface(end.vm, link.name))
+                address = known.address(end.vm, known.interface(end.vm, old["name"]))
                 if address is not None and address in room:
                     kept[end.vm] = address
         free = rules.lowest_free(room, used | set(kept.values()))

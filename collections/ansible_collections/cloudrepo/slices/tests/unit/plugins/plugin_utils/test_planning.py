@@ -270,6 +270,19 @@ def machines(*names: str, **keys: Any) -> list[dict[str, Any]]:
     return [{"name": name, "flavor": "cirros", **keys} for name in names]
 
 
+def test_a_link_on_the_subnet_of_a_removed_one_goes_on_as_that() -> None:
+    """Both would have the same gateway while the retired VM runs."""
+    spec = {"name": "lan", "vms": machines("b", "a"), "links": [{"endpoints": ["b", "a"], "subnet": "10.0.0.0/24"}]}
+    running = after(EMPTY, make_plan(spec))
+    planned = make_plan(
+        {**spec, "vms": machines("new", "a"), "links": [{"endpoints": ["new", "a"], "subnet": "10.0.0.0/24"}]}, running
+    )
+    [before], [now] = running["slices"][0]["links"], planned["slice"]["links"]
+    assert (now["number"], now["vlan"], now["name"] == before["name"]) == (before["number"], before["vlan"], False)
+    assert vm(planned, "a") == running["slices"][0]["vms"][1]
+    assert vm(planned, "new")["interfaces"][1]["address"] == "10.0.0.12/24"
+
+
 def test_vlans_of_removed_links_are_taken_last() -> None:
     """Guests are still on them where a host failed."""
     spec = {"name": "lan", "vms": machines("a", "b", "c"), "vlan_pool_size": 3, "links": [{"endpoints": ["a", "b"]}]}
