@@ -140,7 +140,7 @@ def taken(worker: str, port: int) -> Iterator[None]:
 
 
 def test_a_failed_change_leaves_what_ran_before_running(run_playbook: Any) -> None:
-    """Another VM takes one's place, on another link: the old one and its gateway go when the new one runs, not before."""
+    """Another VM takes one's place, on another link: the old one and its gateway go once the new one runs."""
 
     def spec(name: str) -> dict[str, Any]:
         vms = [{"name": "a", "worker": "worker1"}, {"name": name, "worker": "worker2", "internet": True}]
