@@ -130,10 +130,15 @@ def _is_at(folder: str, descriptor: int) -> bool:
         return False
 
 
-def tidy(folder: str) -> None:
-    """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
+def remove_parts(folder: str) -> None:
+    """Remove what dead processes left in a folder that we hold."""
     for name in os.listdir(folder):
         if is_part(name):
             remove_file(os.path.join(folder, name))
+
+
+def tidy(folder: str) -> None:
+    """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
+    remove_parts(folder)
     if not os.listdir(folder):
         os.rmdir(folder)
