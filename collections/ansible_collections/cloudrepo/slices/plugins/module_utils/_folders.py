@@ -14,6 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import PATH_RULE, is_path
 
 _LOCKS = "/run/cloudrepo/lock"
@@ -84,6 +85,7 @@ def locked(folder: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(folder, descriptor):
+                refuse_if_gone()
                 yield
                 return
         finally:

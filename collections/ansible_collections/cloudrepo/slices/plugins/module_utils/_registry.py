@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
     NAME_RULE,
@@ -878,6 +879,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        refuse_if_gone()
         connection.execute("COMMIT")
     except BaseException:
         # SQLite itself has rolled back after some errors, such as a full disk.
