@@ -215,14 +215,13 @@ def test_orphans_are_named_and_removed_and_nothing_else(
         deployed = run_playbook("deploy_slice", slice_spec=GHOST)
         assert deployed.rc == 0, deployed.output
         nft = "nft list table inet cloudrepo_slices"
-        rules, table = (
-            script("network1", nft),
-            ("nat", "table cloudrepo_slices", [nft.replace("list", "delete").split()]),
-        )
+        rules = script("network1", nft)
+        delete = [nft.replace("list", "delete").split()]
+        table = {"slice": "", "kind": "nat", "item": "table cloudrepo_slices", "commands": delete}
         for host, role in (("worker1", "worker"), ("network1", "network")):
             reported = [item for item in audit["orphans"] if item["host"] == host]
-            reported += [{"slice": "", **dict(zip(("kind", "item", "commands"), table, strict=True))}]
-            given = {"orphans": reported, "known": {}, "next_id": read["next_id"], "roles": [role], "base_dir": images}
+            given = {"known": {}, "next_id": read["next_id"], "roles": [role], "base_dir": images}
+            given["orphans"] = [*reported, table]
             done = run_module(host, "slice_orphans", given)
             assert not done["failed"] and done["errors"] == [], done
             assert not any(item["slice"] == "ghost" or item["kind"] == "nat" for item in done["removed"]), done

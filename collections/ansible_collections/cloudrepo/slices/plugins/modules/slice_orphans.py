@@ -13,8 +13,8 @@ author: cloudrepo contributors (@cloudrepo)
 description:
   - Removes those of the orphans that M(cloudrepo.slices.slice_audit_info) found which are orphans still. The host is
     looked at again first, with what belongs to somebody now, and under the locks of the modules that realize slices.
-  - Nothing is removed of a slice that got its ID after the registry was read, and of nobody that shares something
-    with such a one; nor anything at all while Open vSwitch does not answer.
+  - Nothing is removed that belongs to a slice which got its ID after the registry was read, or is shared with one.
+    While Open vSwitch does not answer, nothing is removed at all.
   - Runs the very commands that the audit names, without a shell.
 attributes:
   check_mode:
@@ -54,7 +54,7 @@ options:
         elements: str
         default: []
   next_id:
-    description: The ID that the registry would have given out next. A slice with a higher one has come since.
+    description: The ID that the registry would have given out next. A slice with this one or a higher one has come since.
     type: int
     required: true
   roles:
