@@ -54,7 +54,7 @@ options:
         elements: str
         default: []
   next_id:
-    description: The ID that the registry would have given out next. A slice with this one or a higher one has come since.
+    description: The ID that the registry would have given out next. A slice that has it, or a higher one, is new.
     type: int
     required: true
   roles:
