@@ -228,8 +228,8 @@ def _stale_files(place: Place) -> Iterable[_orphans.Entry]:
     images = _listdir(place.base_dir)
     for name in images:
         path = os.path.join(place.base_dir, name)
-        is_lost = name.endswith(".json") and name[: -len(".json")] not in images and _images.is_record(path)
-        if _is_file(path) and (is_part(name) or is_lost):
+        may_be_lost = name.endswith(".json") and name[: -len(".json")] not in images
+        if _is_file(path) and (is_part(name) or (may_be_lost and _images.is_record(path))):
             yield _entry(path)
     sent = {name for name in images if is_file_name(name) and _is_file(os.path.join(place.base_dir, name))}
     temporary = os.path.join(_login_home(), ".ansible", "tmp")
