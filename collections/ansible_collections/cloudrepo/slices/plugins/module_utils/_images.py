@@ -89,6 +89,16 @@ def _recorded_size(where: str, sidecar: str) -> Optional[int]:
         raise ItemError("%s: %s is not the record of a base image" % (where, sidecar)) from error
 
 
+def is_record(path: str) -> bool:
+    """Whether this file is the sidecar of a base image, as we write it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.keys() == {"size", "sha256"} and isinstance(record["size"], int)
+
+
 def image_header(where: str, path: str) -> Header:
     """The header of the image at ``path``; errors name ``where``."""
     try:
