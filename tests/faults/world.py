@@ -239,11 +239,12 @@ def after_fault(run: Run, played: Played, before: Snapshot) -> list[str]:
     elif fault.fails is not None and fault.fails != (played.rc != 0) and run.struck:
         problems.append(f"the play ended with {played.rc}")
     now = lab.look()
-    if case.scenario == DEPLOY and played.rc and not fault.controller_dies:
+    # What can't be recorded is not taken away either: its numbers would be given out again with it still there.
+    recorded = not fault.controller_dies and NODE not in fault.out_of_reach
+    if case.scenario == DEPLOY and played.rc and recorded:
         left = [line for line in run.world.leftovers(now) if line.partition(":")[0] not in fault.out_of_reach]
         problems += [f"failed deploy left: {line} ({len(left)} such lines)" for line in left[:1]]
-        if NODE not in fault.out_of_reach:
-            problems += [f"failed deploy left: {line}" for line in wrong_status(lab.record_of(BROKEN))]
+        problems += [f"failed deploy left: {line}" for line in wrong_status(lab.record_of(BROKEN))]
     if case.scenario == REDEPLOY and not fault.hurts_vms:
         # Unless the play got as far as to remove what is no longer wanted, nobody has lost anything.
         names = kept_vms() if RETIRING in played.output else set(slices.broken_vms(before))

@@ -180,7 +180,13 @@ def test_orphans_are_named_and_removed_and_nothing_else(
     assert not run_module("network1", "slice_registry", {"path": REGISTRY, "state": "absent", "slice": "ghost"})[
         "failed"
     ]
-    leftover = "/var/lib/cloudrepo/vm_images/.x.img.0123456789abcdef.part"
+    images = "/var/lib/cloudrepo/vm_images"
+    leftover = f"{images}/.x.img.0123456789abcdef.part"
+    script(
+        "worker1",
+        f"mkdir {images}/isos {images}/empty; cd {images}; touch isos/debian.iso ghost/thesis.txt;"
+        "echo '{}' >notes.json; touch -d '2 hours ago' notes.json",
+    )
     script(
         "worker2",
         "ip tuntap add tap_1_eth0 mode tap; ip netns add slice-1; ip link add t5e0x type bridge;"
@@ -204,13 +210,40 @@ def test_orphans_are_named_and_removed_and_nothing_else(
         assert {("network1", "dhcp"), ("network1", "nat"), ("network1", "namespace"), ("network1", "file")} <= kinds
         assert not any(item["slice"] == "aud" for item in audit["orphans"])
 
+        # Somebody else deploys it after the registry was read for the last time.
+        read = run_module("network1", "slice_registry", {"path": REGISTRY, "state": "read"})["registry"]
+        deployed = run_playbook("deploy_slice", slice_spec=GHOST)
+        assert deployed.rc == 0, deployed.output
+        nft = "nft list table inet cloudrepo_slices"
+        rules = script("network1", nft)
+        delete = [nft.replace("list", "delete").split()]
+        table = {"slice": "", "kind": "nat", "item": "table cloudrepo_slices", "commands": delete}
+        for host, role in (("worker1", "worker"), ("network1", "network")):
+            reported = [item for item in audit["orphans"] if item["host"] == host]
+            given = {"known": {}, "next_id": read["next_id"], "roles": [role], "base_dir": images}
+            given["orphans"] = [*reported, table]
+            done = run_module(host, "slice_orphans", given)
+            assert not done["failed"] and done["errors"] == [], done
+            assert not any(item["slice"] == "ghost" or item["kind"] == "nat" for item in done["removed"]), done
+        assert script("network1", nft) == rules
+        script("worker1", "kill -0 $(cat /run/cloudrepo/vms/ghost/g/qemu.pid)")
+        again = run_module("network1", "slice_registry", {"path": REGISTRY, "state": "absent", "slice": "ghost"})
+        assert not again["failed"]
+        items = found(audit_in(run_playbook("audit_slices", output="json").output), "orphans")
+
         cleaned = run_playbook("audit_slices", output="json", remove_orphans=True)
         audit = audit_in(cleaned.output)
         assert cleaned.rc == 0 and audit["orphans"] == [] and audit["errors"] == [], cleaned.output
         assert found(audit, "removed").keys() == items.keys()
+        typo = run_playbook("audit_slices", slice="ghost")
+        assert typo.rc != 0 and "there is no slice ghost" in typo.output and "nothing off" not in typo.output
         again = run_playbook("audit_slices")
         assert again.rc == 0 and "nothing off" in again.output, again.output
         everything = "ip -br link; ip netns; ovs-vsctl show; find /var/lib/cloudrepo /run/cloudrepo; ps -eo args"
+        assert script("worker1", f"cd {images}; ls -d isos/* empty notes.json ghost/*").split() == [
+            *("empty", "ghost/thesis.txt", "isos/debian.iso", "notes.json")
+        ]
+        script("worker1", f"cd {images}; rm -r isos empty notes.json ghost")
         for host in ("worker1", "network1"):
             assert "ghost" not in script(host, everything)
         assert script("worker1", "cat /run/cloudrepo/vms/aud/a/qemu.pid") == pid

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDERS = (Path("/var/lib/cloudrepo"), Path("/run/cloudrepo"))
-# Folders that all slices share, and that stay.
-SHARED = re.compile(r"/(vm_images|dnsmasq|vms|registry|lock(/\w+)?)$")
+# What all slices share, and what stays. The journal of a write that was cut off goes with SQLite's next one.
+SHARED = re.compile(r"/(vm_images|dnsmasq|vms|registry|lock(/\w+)?|slices\.sqlite-journal)$")
 QUIET = re.compile(r"/leases$|\.log$|\.sqlite|\.pid$|\.sock$")
 QCOW2 = b"QFI\xfb"
 
@@ -131,7 +131,7 @@ def files() -> list[str]:
                 text = content(path) if path.is_file() else ""
             except FileNotFoundError:
                 continue
-            if path.is_dir() and SHARED.search(str(path)):
+            if SHARED.search(str(path)):
                 continue
             lines.append(f"file {oct(found.st_mode)} {found.st_uid} {path}{text}")
     return lines

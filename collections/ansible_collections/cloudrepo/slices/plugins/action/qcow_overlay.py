@@ -30,6 +30,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> Result:
+        playbook = os.getppid()
         super().run(tmp, task_vars)
         variables = task_vars or {}
         args = {key: value for key, value in self._task.args.items() if not key.startswith("_")}
@@ -40,11 +41,11 @@ class ActionModule(ActionBase):
         missing = result.get("missing_images")
         if missing and not result.get("failed"):
             check_all(missing, image_dir, host)
-            playbook = os.getppid()
-            incoming = {entry["image"]: self._send(entry["image"], image_dir, host) for entry in missing}
-            if os.getppid() != playbook:
-                # Sending can take minutes: whoever goes on after a run that was killed must not find disks made later.
-                raise AnsibleActionFail("ansible-playbook was killed")
+            incoming = {}
+            for entry in missing:
+                refuse_if_orphaned(playbook)
+                incoming[entry["image"]] = self._send(entry["image"], image_dir, host)
+            refuse_if_orphaned(playbook)
             args["_incoming"] = incoming
             result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
 
@@ -65,6 +66,12 @@ class ActionModule(ActionBase):
         # Nobody but the remote user and the one it becomes may read the image on its way.
         self._fixup_perms2((folder, remote), execute=False)
         return {"size": size, "sha256": sha256, "path": remote}
+
+
+def refuse_if_orphaned(playbook: int) -> None:
+    """Sending can take minutes: whoever goes on after a run that was killed must not find disks made later."""
+    if os.getppid() != playbook:
+        raise AnsibleActionFail("ansible-playbook was killed")
 
 
 def check_all(missing: list[Result], image_dir: str, host: str) -> None:

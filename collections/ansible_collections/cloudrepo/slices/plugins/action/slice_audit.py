@@ -13,8 +13,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import failure, merge, render
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import failure, is_unknown, merge, render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._junit import junit
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
 
 display = Display()
 
@@ -31,6 +32,7 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             argument_spec={
                 "shares": {"type": "dict", "required": True},
+                "slice": {"type": "str"},
                 "audited": {"type": "dict", "required": True},
                 "probed": {"type": "dict", "default": {}},
                 "removed": {"type": "dict", "default": {}},
@@ -39,6 +41,8 @@ class ActionModule(ActionBase):
             }
         )
         audit = merge(args["shares"], args["audited"], args["probed"], args["removed"])
+        if is_unknown(audit, args["shares"], args["slice"]):
+            return {"failed": True, "msg": printable(f"there is no slice {args['slice']}")}
         display.display(json.dumps({"audit": audit}, indent=2) if args["output"] == "json" else render(audit))
         if args["junit"]:
             _write(Path(args["junit"]), junit(audit))

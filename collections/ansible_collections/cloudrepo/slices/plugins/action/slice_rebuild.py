@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._rebuild import Host, RebuildError, rebuild
 
 display = Display()
@@ -25,7 +26,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        _unused, args = self.validate_argument_spec(argument_spec={"registry_path": {"type": "path", "required": True}})
+        _unused, args = self.validate_argument_spec(
+            argument_spec={
+                "registry_path": {"type": "path", "required": True},
+                "admins": {"type": "list", "elements": "str", "default": []},
+            }
+        )
         variables = task_vars or {}
         groups = variables["groups"]
         names = dict.fromkeys([*groups["workers"], *groups["network_node"]])
@@ -33,17 +39,16 @@ class ActionModule(ActionBase):
             rebuilt = rebuild([host_stamps(name, variables) for name in names])
         except RebuildError as error:
             raise AnsibleActionFail(f"the registry can't be rebuilt: {error}") from error
-        stored: dict[str, Any] = self._execute_module(
-            module_name="cloudrepo.slices.slice_registry",
-            module_args={
-                "path": args["registry_path"],
-                "state": "rebuilt",
-                "records": rebuilt.records,
-                "next_id": rebuilt.next_id,
-                "last_worker": rebuilt.last_worker,
-            },
-            task_vars=variables,
-        )
+        wanted = {
+            "path": args["registry_path"],
+            "state": "rebuilt",
+            "records": rebuilt.records,
+            "next_id": rebuilt.next_id,
+            "last_worker": rebuilt.last_worker,
+            "for_admins": True,
+            "admins": args["admins"],
+        }
+        stored = ask_registry(self._execute_module, wanted, variables)
         if stored.get("failed") or stored.get("unreachable"):
             raise AnsibleActionFail(stored.get("msg", "the registry can't be reached"), result=stored)
         for warning in rebuilt.warnings:

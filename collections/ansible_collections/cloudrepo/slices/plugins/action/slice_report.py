@@ -46,10 +46,11 @@ class ActionModule(ActionBase):
         slices = with_processes(args["slices"], args["found"])
         text = args["message"] or render(slices)
         if slices or not args["failure"]:
-            # Passwords are printed and never returned: results are kept by callbacks and handed on by workflows.
+            # Passwords are printed, and neither logged nor returned: callbacks keep results, workflows hand them on.
             shown = with_passwords(slices, args["passwords"])
             told = args["message"] or render(shown)
-            display.display(json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else told)
+            printed = json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else told
+            display.display(printed, screen_only=bool(args["passwords"]))
         if args["failure"]:
             # Nothing else: all of a failed result is printed.
             return {"failed": True, "msg": printable(args["failure"])}

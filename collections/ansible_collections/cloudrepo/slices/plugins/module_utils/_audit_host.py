@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import time
-from contextlib import suppress
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import (
     _cgroup,
     _dnsmasq_process,
+    _host,
     _images,
     _internet,
     _internet_host,
@@ -25,6 +27,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import (
     _ovs,
     _ovs_host,
     _qemu,
+    _stamps,
     _vlan_ports,
     _vms,
 )
@@ -41,7 +44,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import (
     drift,
     running_cards,
 )
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import is_part, normal_path
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import is_part, locked, normal_path, serialized
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import QmpError
@@ -161,20 +164,63 @@ def _processes(place: Place) -> List[_orphans.Process]:
 
 
 def _slice_folders(place: Place) -> Iterable[_orphans.Entry]:
-    for folder in (place.base_dir, place.run_dir, place.state_dir):
-        for name in _listdir(folder):
-            path = os.path.join(folder, name)
-            if is_name(name) and os.path.isdir(path) and not os.path.islink(path):
-                yield _orphans.Entry(path, name, True, 0)
+    for path, name in _named_folders(place.base_dir):
+        ours, others = _sorted_out(path, _is_disk_file)
+        if ours:  # Its users put other folders there, too: the name alone says nothing.
+            yield _orphans.Entry(path, name, _orphans.clear(path, ours, others))
+    for path, name in _named_folders(place.run_dir):
+        yield _orphans.Entry(path, name, [_orphans.remove_tree(path)])
+    for path, name in _named_folders(place.state_dir):
+        ours, others = _sorted_out(path, _is_dnsmasq_file)
+        if ours or not others:
+            yield _orphans.Entry(path, name, _orphans.clear(path, ours, others))
     groups = _cgroup.find()
     for name in _listdir(groups) if groups else []:
         slice_name = name.partition(".")[0]
         if "." in name and is_name(slice_name):
-            yield _orphans.Entry(os.path.join(str(groups), name), slice_name, True, 0)
+            path = os.path.join(str(groups), name)
+            yield _orphans.Entry(path, slice_name, [_orphans.remove_empty(path)])
     for name in _listdir(_dnsmasq_process.RUN_DIR):
         slice_name, extension = os.path.splitext(name)
         if extension == ".pid" and is_name(slice_name):
-            yield _orphans.Entry(os.path.join(_dnsmasq_process.RUN_DIR, name), slice_name, False, 0)
+            path = os.path.join(_dnsmasq_process.RUN_DIR, name)
+            yield _orphans.Entry(path, slice_name, [_orphans.remove(path)])
+
+
+def _named_folders(parent: str) -> Iterable[Tuple[str, str]]:
+    for name in _listdir(parent):
+        path = os.path.join(parent, name)
+        if is_name(name) and os.path.isdir(path) and not os.path.islink(path):
+            yield path, name
+
+
+def _sorted_out(folder: str, is_ours: Callable[[str], bool]) -> Tuple[List[str], bool]:
+    """The names in a folder that are ours, and whether there are others."""
+    names = _listdir(folder)
+    ours = [name for name in names if is_ours(os.path.join(folder, name))]
+    return ours, len(ours) < len(names)
+
+
+def _is_disk_file(path: str) -> bool:
+    """Whether we put this file into a slice's folder of disks: by its name, and a manifest by what it says."""
+    if not _is_file(path):
+        return False
+    folder, name = os.path.split(path)
+    base_dir, slice_name = os.path.split(folder)
+    vm = re.split("[._]", name)[0]
+    paths = _qemu.vm_paths(base_dir, "", slice_name, vm)
+    if path == paths.manifest:
+        return _host.vm_stamp(path) is not None
+    return is_part(name) or (is_name(vm) and path in (paths.disk, paths.console_log))
+
+
+def _is_dnsmasq_file(path: str) -> bool:
+    name = os.path.basename(path)
+    return _is_file(path) and (name in _dnsmasq_process.OWNERS or is_part(name))
+
+
+def _is_file(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def _stale_files(place: Place) -> Iterable[_orphans.Entry]:
@@ -182,10 +228,10 @@ def _stale_files(place: Place) -> Iterable[_orphans.Entry]:
     images = _listdir(place.base_dir)
     for name in images:
         path = os.path.join(place.base_dir, name)
-        lost = name.endswith(".json") and name[: -len(".json")] not in images and os.path.isfile(path)
-        if is_part(name) or lost:
+        may_be_lost = name.endswith(".json") and name[: -len(".json")] not in images
+        if _is_file(path) and (is_part(name) or (may_be_lost and _images.is_record(path))):
             yield _entry(path)
-    sent = {name for name in images if is_file_name(name)}
+    sent = {name for name in images if is_file_name(name) and _is_file(os.path.join(place.base_dir, name))}
     temporary = os.path.join(_login_home(), ".ansible", "tmp")
     for folder in _listdir(temporary):
         for name in _listdir(os.path.join(temporary, folder)):
@@ -198,7 +244,7 @@ def _entry(path: str) -> _orphans.Entry:
         age = time.time() - os.lstat(path).st_mtime
     except OSError:
         age = 0.0
-    return _orphans.Entry(path, "", False, age)
+    return _orphans.Entry(path, "", [_orphans.remove(path)], age)
 
 
 def _login_home() -> str:
@@ -296,7 +342,7 @@ def _disks(share: Share, look: Look) -> Tuple[List[Finding], int]:
     want = {overlay.name: _overlays.wanted(overlay, look.settings.user, overlay.size) for overlay in overlays}
     off = drift(share["name"], DISK, reconcile(want, _overlays.scan(folder), purge=True))
     return [
-        finding._replace(commands=[_orphans.remove(_paths(share, look, finding.item).disk, False)])
+        finding._replace(commands=[_orphans.remove(_paths(share, look, finding.item).disk)])
         if _is_surplus(finding)
         else finding
         for finding in off
@@ -366,10 +412,10 @@ def _wanted_cards(config: Mapping[str, Any], paths: _qemu.Paths) -> Mapping[str,
 
 
 def _vm_removal(paths: _qemu.Paths, pid: Optional[int]) -> List[List[str]]:
-    files = [(paths.folder, True), (paths.console_log, False), (paths.manifest, False)]
-    return ([_orphans.kill(pid)] if pid else []) + [
-        _orphans.remove(path, is_folder) for path, is_folder in files if os.path.lexists(path)
-    ]
+    files = [path for path in (paths.console_log, paths.manifest) if os.path.lexists(path)]
+    process = [_orphans.kill(pid)] if pid else []
+    folder = [_orphans.remove_tree(paths.folder)] if os.path.lexists(paths.folder) else []
+    return process + folder + ([_orphans.remove(*files)] if files else [])
 
 
 def _files(share: Share, look: Look) -> Tuple[List[Finding], int]:
@@ -383,10 +429,10 @@ def _files(share: Share, look: Look) -> Tuple[List[Finding], int]:
         is_judged = name.endswith((_overlays.SUFFIX, ".json")) or name in logs
         is_young = is_part(name) and _entry(path).age < _orphans.STALE_SECONDS
         if not is_judged and not is_young:
-            commands = [_orphans.remove(path, os.path.isdir(path))]
+            commands = [_orphans.remove(path)] if _is_disk_file(path) else []
             off.append(Finding(share["name"], FILE, path, "should not be there", commands=commands))
     if not share["present"] and not off and os.path.isdir(folder) and not os.listdir(folder):
-        commands = [_orphans.remove(folder, True)]
+        commands = [_orphans.remove_empty(folder)]
         off.append(Finding(share["name"], FILE, folder, "should not be there", commands=commands))
     return off, 0
 
@@ -444,10 +490,41 @@ def stamped(findings: Iterable[Finding], only: Optional[str]) -> List[Finding]:
     return [finding for finding in findings if only is None or finding.slice == only]
 
 
+@contextmanager
+def held(place: Place, reported: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+    """Keep the modules that realize a slice from what orphans are named by: their slices' names, and what all share."""
+    with ExitStack() as stack:
+        for name in sorted({one["slice"] for one in reported if is_name(one["slice"])}):
+            # In the order in which qemu_vm and qcow_overlay lock folders.
+            for parent in (place.run_dir, place.base_dir):
+                _lock_folder(stack, os.path.join(parent, name))
+            for module in ("ovs_vlan", "dnsmasq"):
+                stack.enter_context(serialized("%s-%s" % (module, name)))
+        stack.enter_context(serialized("slice_nat"))
+        _lock_folder(stack, place.base_dir)
+        yield
+
+
+def _lock_folder(stack: ExitStack, folder: str) -> None:
+    if os.path.isdir(folder):
+        stack.enter_context(locked(folder))
+
+
+def newcomers(found: Scan, place: Place, next_id: int) -> Set[str]:
+    """The slices that got their ID after the registry was read, by what carries it here."""
+    stamps = [(stamp["slice"], stamp["id"]) for stamp in _host.stamps(place.base_dir)]
+    stamps += [(port["slice"], port["slice_id"] or 0) for port in _stamps.ports(found.ports.ovs)]
+    return {name for name, number in stamps if name and number >= next_id}
+
+
 def chosen(findings: Iterable[Finding], reported: Sequence[Mapping[str, Any]]) -> List[Finding]:
-    """Those of the orphans that are still there which were reported before."""
-    keys: Set[Tuple[str, str, str]] = {(one["slice"], one["kind"], one["item"]) for one in reported}
-    return [finding for finding in findings if (finding.slice, finding.kind, finding.item) in keys]
+    """Those of the orphans that were reported before, and take the same commands still."""
+    before = [(one["slice"], one["kind"], one["item"], one["commands"]) for one in reported]
+    return [
+        finding
+        for finding in findings
+        if (finding.slice, finding.kind, finding.item, list(map(list, finding.commands))) in before
+    ]
 
 
 def remove(findings: Iterable[Finding]) -> Tuple[List[Finding], List[str]]:

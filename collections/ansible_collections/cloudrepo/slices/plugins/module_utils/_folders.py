@@ -14,6 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import PATH_RULE, is_path
 
 _LOCKS = "/run/cloudrepo/lock"
@@ -84,6 +85,7 @@ def locked(folder: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_at(folder, descriptor):
+                refuse_if_gone()
                 yield
                 return
         finally:
@@ -130,10 +132,15 @@ def _is_at(folder: str, descriptor: int) -> bool:
         return False
 
 
-def tidy(folder: str) -> None:
-    """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
+def remove_parts(folder: str) -> None:
+    """Remove what dead processes left in a folder that we hold."""
     for name in os.listdir(folder):
         if is_part(name):
             remove_file(os.path.join(folder, name))
+
+
+def tidy(folder: str) -> None:
+    """Remove what dead processes left in a folder that we hold, and the folder too if it is empty then."""
+    remove_parts(folder)
     if not os.listdir(folder):
         os.rmdir(folder)

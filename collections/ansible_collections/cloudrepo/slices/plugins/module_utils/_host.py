@@ -112,21 +112,25 @@ def _has_address(address: str) -> bool:
 
 def stamps(base_dir: str) -> List[Dict[str, Any]]:
     """What tells which IDs were given out: the VMs by their manifests, and the slices by their namespaces."""
-    found = [_vm_stamp(path) for path in sorted(glob.glob(os.path.join(glob.escape(base_dir), "*", "*.json")))]
+    found = [vm_stamp(path) for path in sorted(glob.glob(os.path.join(glob.escape(base_dir), "*", "*.json")))]
     names = sorted(os.listdir(NETNS_DIR)) if os.path.isdir(NETNS_DIR) else []
     slices = filter(None, map(_NAMESPACE.fullmatch, names))
     found += [{"slice": "", "name": match.group(), "id": int(match.group(1))} for match in slices]
     return [stamp for stamp in found if stamp]
 
 
-def _vm_stamp(path: str) -> Optional[Dict[str, Any]]:
+def vm_stamp(path: str) -> Optional[Dict[str, Any]]:
+    """Whose VM the manifest at ``path`` is of; None if it is not one of a VM that belongs there."""
+    folder, file_name = os.path.split(path)
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-        name = "VM %s/%s" % (manifest["slice"], manifest["name"])
-        return {"slice": manifest["slice"], "name": name, "id": int(manifest["id"])}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        slice_name, vm, number = manifest["slice"], manifest["name"], int(manifest["id"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # Being removed, or nothing of ours.
+    if (slice_name, "%s.json" % vm) != (os.path.basename(folder), file_name):
+        return None
+    return {"slice": slice_name, "name": "VM %s/%s" % (slice_name, vm), "id": number}
 
 
 def has_kvm() -> bool:

@@ -16,6 +16,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
     locked,
     part_path,
     remove_file,
+    remove_parts,
     sync_folder,
     write_whole,
 )
@@ -88,6 +89,16 @@ def _recorded_size(where: str, sidecar: str) -> Optional[int]:
         raise ItemError("%s: %s is not the record of a base image" % (where, sidecar)) from error
 
 
+def is_record(path: str) -> bool:
+    """Whether this file is the sidecar of a base image, as we write it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.keys() == {"size", "sha256"} and isinstance(record["size"], int)
+
+
 def image_header(where: str, path: str) -> Header:
     """The header of the image at ``path``; errors name ``where``."""
     try:
@@ -103,22 +114,24 @@ def store_image(base_dir: str, image: str, incoming: Incoming, where: str) -> No
     """
     path = os.path.join(base_dir, image)
     part = part_path(path)
-    try:
-        _move(incoming.path, part)
-        size, sha256 = _fingerprint(part)
-        if (size, sha256) != (incoming.size, incoming.sha256):
-            raise ItemError(
-                "%s: base image %s did not arrive whole: %d bytes with SHA-256 %s, sent were %d with %s"
-                % (where, image, size, sha256, incoming.size, incoming.sha256)
-            )
-        check_base(where, image, image_header(where, part))
-        with locked(base_dir):
+    # All the time: so whoever holds the cache knows that a part in it is nobody's.
+    with locked(base_dir):
+        remove_parts(base_dir)
+        try:
+            _move(incoming.path, part)
+            size, sha256 = _fingerprint(part)
+            if (size, sha256) != (incoming.size, incoming.sha256):
+                raise ItemError(
+                    "%s: base image %s did not arrive whole: %d bytes with SHA-256 %s, sent were %d with %s"
+                    % (where, image, size, sha256, incoming.size, incoming.sha256)
+                )
+            check_base(where, image, image_header(where, part))
             if not os.path.lexists(path):
                 _write_sidecar(path, size, sha256)
                 os.rename(part, path)
                 sync_folder(base_dir)
-    finally:
-        remove_file(part)
+        finally:
+            remove_file(part)
 
 
 def _move(source: str, target: str) -> None:
@@ -150,4 +163,12 @@ def _write_sidecar(path: str, size: int, sha256: Optional[str]) -> None:
 
 def adopt_image(base_dir: str, image: str, cached: Cached) -> None:
     """Record an image that was put into the cache by hand. Nobody sent it, so there is no hash to compare with."""
-    _write_sidecar(os.path.join(base_dir, image), cached.size, None)
+    with locked(base_dir):
+        _write_sidecar(os.path.join(base_dir, image), cached.size, None)
+
+
+def tidy_cache(base_dir: str) -> None:
+    """Remove the parts of images whose sending was cut off."""
+    if os.path.isdir(base_dir):
+        with locked(base_dir):
+            remove_parts(base_dir)

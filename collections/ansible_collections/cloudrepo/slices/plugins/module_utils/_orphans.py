@@ -32,7 +32,6 @@ PROBE_KEY = "cloudrepo-probe"
 STALE_SECONDS = 3600
 PROBE_SECONDS = 300
 
-_CGROUPS = "/sys/fs/cgroup/"
 _INTERFACE = re.compile(r"tap_[0-9]+_eth[0-9]+|t[0-9]+e[0-9]+|gw_vlan[0-9]+|inet_[0-9]+")
 _NAMESPACE = re.compile(r"slice-([0-9]+)")
 # The master of a port of Open vSwitch's kernel datapath.
@@ -61,8 +60,8 @@ class Entry(NamedTuple):
 
     path: str
     slice: str
-    is_folder: bool
-    age: float
+    commands: Sequence[Argv]
+    age: float = 0.0
 
 
 class Host(NamedTuple):
@@ -97,11 +96,25 @@ def orphans(host: Host, known: Known) -> List[Finding]:
     return found
 
 
-def remove(path: str, is_folder: bool) -> Argv:
-    """The command that removes a file, a folder with all that is in it, or an empty group of processes."""
-    if path.startswith(_CGROUPS):
-        return ["rmdir", "--", path]
-    return ["rm", *(["-r"] if is_folder else []), "--", path]
+def remove(*paths: str) -> Argv:
+    """The command that removes files."""
+    return ["rm", "--", *paths]
+
+
+def remove_empty(folder: str) -> Argv:
+    """The command that removes an empty folder, or a group without processes."""
+    return ["rmdir", "--", folder]
+
+
+def remove_tree(folder: str) -> Argv:
+    """The command that removes a folder with all that is in it: only for those that nobody else puts anything into."""
+    return ["rm", "-r", "--", folder]
+
+
+def clear(folder: str, ours: Sequence[str], others: bool) -> List[Argv]:
+    """The commands that remove our files from a folder; the folder too, unless others' things are in it."""
+    files = [remove(*(os.path.join(folder, name) for name in ours))] if ours else []
+    return files if others else [*files, remove_empty(folder)]
 
 
 def kill(pid: int) -> Argv:
@@ -197,15 +210,13 @@ def _namespaces(host: Host, known: Known) -> Iterable[Finding]:
 def _folders(host: Host, known: Known) -> Iterable[Finding]:
     for entry in host.folders:
         if entry.slice not in known.names:
-            yield Finding(entry.slice, FILE, entry.path, "its slice does not exist",
-                          commands=[remove(entry.path, entry.is_folder)])  # fmt: skip
+            yield Finding(entry.slice, FILE, entry.path, "its slice does not exist", commands=entry.commands)
 
 
 def _stale(host: Host) -> Iterable[Finding]:
     for entry in host.stale:
         if entry.age > STALE_SECONDS:
-            yield Finding("", FILE, entry.path, "was left by a transfer that did not end",
-                          commands=[remove(entry.path, entry.is_folder)])  # fmt: skip
+            yield Finding("", FILE, entry.path, "was left by a transfer that did not end", commands=entry.commands)
 
 
 def by_vm(processes: Iterable[Process], slice_name: str) -> Dict[str, List[Process]]:

@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 from urllib.parse import quote
 
+from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
     NAME_RULE,
@@ -220,7 +221,8 @@ class Actor(NamedTuple):
         user: the user, where it is certain who that is; else empty.
         admins: users who may change the slices of others.
         dead_run: a run that is known to have died, whose hold therefore counts no more.
-        hold_seconds: how long a hold lasts that is neither given up nor renewed.
+        hold_seconds: how long a hold lasts, counted from the holder's last change, if it is not given up.
+        goes_on: whether this is more of what the run holds the slice for: it is refused if it has lost its hold.
     """
 
     run: str = ""
@@ -229,6 +231,7 @@ class Actor(NamedTuple):
     admins: Sequence[str] = ()
     dead_run: str = ""
     hold_seconds: int = HOLD_SECONDS
+    goes_on: bool = False
 
 
 NOBODY = Actor()
@@ -438,6 +441,16 @@ def _forget_secrets(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM secrets WHERE vm_id NOT IN (SELECT id FROM vms)")
 
 
+def refuse_all_but_admins(actor: Actor) -> None:
+    """For what concerns the slices of all. Where it is not certain who asks, whoever reaches the host may.
+
+    Raises:
+        RegistryError: it is certain who asks, and that is no admin.
+    """
+    if actor.user and actor.user not in actor.admins:
+        raise RegistryError("%s may not do this: it concerns the slices of all, and is for slices_admins" % actor.user)
+
+
 def _refuse_stranger(actor: Actor, record: Record) -> None:
     """Only the owner and admins change a slice."""
     if _is_stranger(actor, record["owner"]):
@@ -456,6 +469,11 @@ def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> Non
     hold = _hold_of(connection, name)
     if hold and hold.run not in (actor.run, actor.dead_run) and hold.until > time.time():
         raise HeldError(hold)
+    if actor.goes_on and (hold is None or hold.run != actor.run):
+        raise RegistryError(
+            "slice %s: this run was silent for longer than slices_hold_timeout, and another one has worked on it since;"
+            " audit_slices says whether anything is off" % name
+        )
 
 
 def _hold_of(connection: sqlite3.Connection, name: str) -> Optional[Hold]:
@@ -866,6 +884,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        refuse_if_gone()
         connection.execute("COMMIT")
     except BaseException:
         # SQLite itself has rolled back after some errors, such as a full disk.

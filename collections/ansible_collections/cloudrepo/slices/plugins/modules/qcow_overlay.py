@@ -146,6 +146,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     adopt_image,
     scan_images,
     store_image,
+    tidy_cache,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
@@ -211,6 +212,8 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
 def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     folder = params["folder"]
     listed = labels("overlays", params["overlays"])
+    if not check_mode:
+        tidy_cache(params["base_dir"])
     if not os.path.isdir(folder):
         return _result([], [], {}, [])
     with ExitStack() as stack:

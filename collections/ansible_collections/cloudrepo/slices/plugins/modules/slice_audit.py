@@ -18,6 +18,11 @@ options:
     description: What M(cloudrepo.slices.slice_shares) returned.
     type: dict
     required: true
+  slice:
+    description:
+      - The one slice that was asked for.
+      - One that the registry does not know, and that nothing carries the stamp of, is an error.
+    type: str
   audited:
     description: What M(cloudrepo.slices.slice_audit_info) returned, by host. A host without a result is reported.
     type: dict

@@ -12,7 +12,9 @@ version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
   - Removes those of the orphans that M(cloudrepo.slices.slice_audit_info) found which are orphans still. The host is
-    looked at again first, with what belongs to somebody now.
+    looked at again first, with what belongs to somebody now, and under the locks of the modules that realize slices.
+  - Nothing is removed that belongs to a slice which got its ID after the registry was read, or is shared with one.
+    While Open vSwitch does not answer, nothing is removed at all.
   - Runs the very commands that the audit names, without a shell.
 attributes:
   check_mode:
@@ -51,6 +53,10 @@ options:
         type: list
         elements: str
         default: []
+  next_id:
+    description: The ID that the registry would have given out next. A slice that has it, or a higher one, is new.
+    type: int
+    required: true
   roles:
     description: What the host is there for.
     type: list
@@ -82,6 +88,7 @@ EXAMPLES = r"""
   cloudrepo.slices.slice_orphans:
     orphans: "{{ audited.orphans }}"
     known: "{{ shares.known }}"
+    next_id: "{{ shares.next_id }}"
     roles: [worker]
     base_dir: /var/lib/cloudrepo/vm_images
 """
@@ -99,21 +106,30 @@ errors:
   elements: str
 """
 
+from contextlib import nullcontext
+from typing import Any, List, Mapping
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _audit_host, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import as_dicts
+from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import Finding, as_dicts
+
+
+def _chosen(params: Mapping[str, Any], found: _audit_host.Scan, place: _audit_host.Place) -> List[Finding]:
+    known = _audit_host.known(params["known"])
+    everybody = known._replace(names=known.names | _audit_host.newcomers(found, place, params["next_id"]))
+    return _audit_host.chosen(_audit_host.orphans(found, everybody, place), params["orphans"])
 
 
 def run_module(module: AnsibleModule) -> None:
     params = module.params
     place = _audit_host.place(params)
-    found, problems = _audit_host.scan(place)
-    errors = ["%s: %s" % (problem.item, problem.message) for problem in problems]
-    there = _audit_host.orphans(found, _audit_host.known(params["known"]), place)
-    removed = _audit_host.chosen(there, params["orphans"])
-    if not module.check_mode:
-        removed, failed = _audit_host.remove(removed)
-        errors += failed
+    with nullcontext() if module.check_mode else _audit_host.held(place, params["orphans"]):
+        found, problems = _audit_host.scan(place)
+        errors = ["%s: %s" % (problem.item, problem.message) for problem in problems]
+        removed = _chosen(params, found, place) if found.has_ports else []
+        if not module.check_mode:
+            removed, failed = _audit_host.remove(removed)
+            errors += failed
     module.exit_json(changed=bool(removed), removed=as_dicts(removed), errors=errors)
 
 
@@ -122,6 +138,7 @@ def main() -> None:
         argument_spec={
             "orphans": {"type": "list", "elements": "dict", "required": True},
             "known": {"type": "dict", "required": True, "options": _specs.KNOWN},
+            "next_id": {"type": "int", "required": True},
             **_specs.PLACE,
         },
         supports_check_mode=True,

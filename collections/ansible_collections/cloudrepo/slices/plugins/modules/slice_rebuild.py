@@ -25,6 +25,11 @@ options:
     description: The registry's file on the network node.
     type: path
     required: true
+  admins:
+    description: Users who may do this, where it is certain who asks.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and return changed status prediction without modifying target.

@@ -101,6 +101,16 @@ options:
       - Others are refused meanwhile, unless the run that holds it was on the same controller and is no longer there.
     type: int
     default: 900
+  for_admins:
+    description: Whether this concerns the slices of all, so that only O(admins) may, where it is certain who asks.
+    type: bool
+    default: false
+  goes_on:
+    description:
+      - Whether this is more of the work that the run holds the slice for.
+      - If so, it is refused if the run has lost its hold to another one since.
+    type: bool
+    default: false
   actor:
     description:
       - Who asks. Filled in by the action plugin of this module; what a task says is replaced.
@@ -533,6 +543,8 @@ ARGUMENT_SPEC = {
     "dest": {"type": "path"},
     "admins": {"type": "list", "elements": "str", "default": []},
     "hold_timeout": {"type": "int", "default": _registry.HOLD_SECONDS},
+    "for_admins": {"type": "bool", "default": False},
+    "goes_on": {"type": "bool", "default": False},
     "actor": {"type": "dict", "options": ACTOR_SPEC},
     "record": {"type": "dict", "options": RECORD_SPEC},
     "records": {"type": "list", "elements": "dict", "options": RECORD_SPEC},
@@ -563,7 +575,9 @@ def _check(params: Dict[str, Any]) -> None:
 
 def _actor(params: Dict[str, Any]) -> _registry.Actor:
     asks = params["actor"] or {}
-    return _registry.Actor(admins=params["admins"], hold_seconds=params["hold_timeout"], **asks)
+    # Without the action plugin there is no run that could have lost anything.
+    goes_on = params["goes_on"] and bool(asks)
+    return _registry.Actor(admins=params["admins"], hold_seconds=params["hold_timeout"], goes_on=goes_on, **asks)
 
 
 def _change(params: Dict[str, Any], write: bool) -> _registry.Change:
@@ -642,6 +656,8 @@ def main() -> None:
     params = module.params
     try:
         _check(params)
+        if params["for_admins"]:
+            _registry.refuse_all_but_admins(_actor(params))
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
                 module.exit_json(changed=False, registry=_registry.read(connection))

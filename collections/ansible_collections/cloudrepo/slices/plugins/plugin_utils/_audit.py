@@ -52,6 +52,13 @@ def merge(
     return {**audit, "sound": sound, "counts": counts, "summary": _summary(audit, counts, sound)}
 
 
+def is_unknown(audit: Mapping[str, Any], shares: Mapping[str, Any], only: str | None) -> bool:
+    """Whether the one slice that was asked for is neither in the registry nor, as orphans, anywhere else."""
+    if only is None or only in shares["known"]["names"]:
+        return False
+    return audit["sound"] and not audit["removed"]
+
+
 def _of_hosts(results: Mapping[str, Mapping[str, Any]], key: str) -> Iterable[Record]:
     return ({**item, "host": host} for host, result in results.items() for item in result.get(key, []))
 

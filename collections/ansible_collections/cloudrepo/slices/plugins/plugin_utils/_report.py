@@ -35,6 +35,7 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
         yield (
             f"  └─ VM {vm['id']}: {vm['name']} "
             f"(VNC: {vm['vnc_port']}{_password(vm)}, Worker: {vm['worker_address']}, Disk: {vm['disk_gb']:g}GB)"
+            f"{_state(vm, record)}"
         )
         for interface in vm["interfaces"]:
             yield f"      {interface['name']}: {_interface(interface)}"
@@ -47,6 +48,12 @@ def _slice_lines(record: Mapping[str, Any]) -> Iterable[str]:
 
 def _password(vm: Mapping[str, Any]) -> str:
     return f", Password: {vm['vnc_password']}" if vm.get("vnc_password") else ""
+
+
+def _state(vm: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """What a VM of a running slice does instead of running, if that is known."""
+    state = vm.get("state")
+    return f" [{state}]" if record["status"] == "running" and state not in (None, "running") else ""
 
 
 def _interface(interface: Mapping[str, Any]) -> str:

@@ -16,9 +16,15 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _STARTED = 19  # Its place in /proc/<pid>/stat, counted from the field after the program's name (proc(5)).
 
 
+# AWX names no user for a job that nobody launched: a schedule's or a webhook's.
+AWX = "awx"
+
+
 def known_user(variables: Mapping[str, Any]) -> str:
     """The user where that is certain: AWX says who launched a job. Else empty."""
-    return str(variables.get("awx_user_name") or variables.get("tower_user_name") or "")
+    user = str(variables.get("awx_user_name") or variables.get("tower_user_name") or "")
+    in_awx = "awx_job_id" in variables or "tower_job_id" in variables
+    return user or (AWX if in_awx else "")
 
 
 def actor(variables: Mapping[str, Any], pid: int) -> dict[str, str]:
@@ -44,7 +50,10 @@ def has_died(run: str) -> bool:
     except ValueError:
         return False
     here = "/".join([socket.gethostname(), _boot_and_namespace()])
-    return bool(started) and where == here and pid.isdecimal() and _started(int(pid)) != started
+    if not started or where != here or not pid.isdecimal():
+        return False
+    now = _started(int(pid))
+    return now != started and (bool(now) or not _exists(int(pid)))
 
 
 def _boot_and_namespace() -> str:
@@ -53,6 +62,17 @@ def _boot_and_namespace() -> str:
             return f"{file.read().strip()}:{os.readlink('/proc/self/ns/pid')}"
     except OSError:  # Not Linux: whether a run is still there can't be told for certain, and is not.
         return ""
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process, also one of another user whose folder in /proc is hidden from us (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _started(pid) != ""
 
 
 def _started(pid: int) -> str:

@@ -96,6 +96,13 @@ def test_passwords_are_in_what_is_printed_and_not_in_what_is_returned() -> None:
     assert "vnc_password" not in str(records) and with_passwords(records, {}) == records
 
 
+def test_a_vm_that_does_not_run_is_seen_in_the_text() -> None:
+    record = {**make_plan(WEB)["slice"], "status": "running"}
+    found = [{"slice": "web", "name": "web", "status": "running"}, {"slice": "web", "name": "db", "status": "stopped"}]
+    text = render(with_processes([record], found))
+    assert text.count("GB)\n") == 1 and "Disk: 2.2GB) [stopped]\n" in text
+
+
 def test_a_failed_slice_says_why() -> None:
     record = {**make_plan(WEB)["slice"], "status": "failed", "reason": "worker1: disk full"}
     assert "\n  Reason: worker1: disk full\n" in render([record])

@@ -4,12 +4,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _probe, _qemu
-from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import as_dicts, differences, drift, running_cards
+import pytest
+from ansible_collections.cloudrepo.slices.plugins.module_utils import (
+    _audit_host,
+    _folders,
+    _iproute,
+    _ovs,
+    _ovs_host,
+    _probe,
+    _qemu,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import (
+    Finding,
+    as_dicts,
+    differences,
+    drift,
+    running_cards,
+)
 from ansible_collections.cloudrepo.slices.plugins.module_utils._orphans import (
     Entry,
     Host,
@@ -141,15 +159,15 @@ def test_a_probe_that_runs_is_no_orphan() -> None:
 def test_processes_folders_and_files_of_nobody_are_orphans() -> None:
     host = a_host(
         processes=[Process(11, "web", "web", []), Process(12, "gone", "a", []), Process(13, "gone", "", [])],
-        folders=[Entry("/b/gone", "gone", True, 0), Entry("/b/web", "web", True, 0)],
-        stale=[Entry("/b/.x.part", "", False, 7200), Entry("/b/.y.part", "", False, 60)],
+        folders=[Entry("/b/gone", "gone", [["rmdir", "/b/gone"]]), Entry("/b/web", "web", [["rmdir", "/b/web"]])],
+        stale=[Entry("/b/.x.part", "", [["rm", "x"]], 7200), Entry("/b/.y.part", "", [["rm", "y"]], 60)],
     )
     found = commands(host, WEB._replace(names=frozenset({"web", "db"})))
     assert found == {
         "gone vm a": ["kill -KILL 12"],
         "gone dhcp process": ["kill -KILL 13"],
-        "gone file /b/gone": ["rm -r -- /b/gone"],
-        " file /b/.x.part": ["rm -- /b/.x.part"],
+        "gone file /b/gone": ["rmdir /b/gone"],
+        " file /b/.x.part": ["rm x"],
     }
 
 
@@ -169,6 +187,109 @@ def test_whose_a_process_is() -> None:
     assert served and (served.slice, served.vm) == ("web", "")
     for argv in (["qemu", "-pidfile", "/run/casevm/../x/y/qemu.pid"], ["vi", "--conf-file=/d/web/dnsmasq.conf"], [""]):
         assert parse_process(9, argv, "/run/casevm", "/d") is None
+
+
+# --- what is on the disk -----------------------------------------------------------------------------------------
+
+NOTHING = _audit_host.Scan(True, _ovs_host.Common(_ovs.Database({}, {}), _iproute.Network({}, {}), []), None, [])
+VM_A = {"slice": "gone", "name": "a", "id": 1001}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> _audit_host.Place:
+    """A host whose folders are empty."""
+    folders = {field: str(tmp_path / field) for field in ("base_dir", "run_dir", "state_dir")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    return _audit_host.Place(roles=["worker", "network"], bridge="br-int", **folders)
+
+
+def put(*path: str, text: str = "", old: bool = True) -> Path:
+    file = Path(*path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    if old:
+        os.utime(file, (0, 0))
+    return file
+
+
+def of_this_place(place: _audit_host.Place, known: Known = NOBODY) -> list[Finding]:
+    """The orphans in the place's folders; others are this machine's own."""
+    above = os.path.dirname(place.base_dir)
+    return [finding for finding in _audit_host.orphans(NOTHING, known, place) if finding.item.startswith(above)]
+
+
+def test_what_is_not_ours_beside_the_disks_is_never_an_orphan(place: _audit_host.Place) -> None:
+    put(place.base_dir, "isos", "debian.iso")
+    put(place.base_dir, "isos", "a.json", text='{"slice": "other", "name": "a", "id": 1}')
+    put(place.base_dir, "isos", "b.json", text="[1]")
+    put(place.base_dir, "gone", "a_img.qcow2", "a_img.qcow2")  # A folder, whatever its name.
+    Path(place.base_dir, "empty").mkdir()
+    Path(place.base_dir, "link").symlink_to(put(place.run_dir, "..", "elsewhere", "a_img.qcow2").parent)
+    put(place.base_dir, "notes.json")
+    put(place.base_dir, "sizes.json", text='{"size": 1, "sha256": "", "of": "me"}')
+    put(place.base_dir, "cirros.img")
+    put(place.base_dir, "cirros.img.json", text='{"size": 0, "sha256": null}')
+    assert of_this_place(place) == []
+
+
+def test_only_our_files_are_removed_and_folders_that_are_empty_then(place: _audit_host.Place) -> None:
+    for name in ("gone", "mixed"):
+        put(place.base_dir, name, "a_img.qcow2")
+        put(place.base_dir, name, "a.console.log")
+        put(place.base_dir, name, ".a.json.0123456789abcdef.part")
+        put(place.base_dir, name, "a.json", text=json.dumps({**VM_A, "slice": name}))
+    kept = [put(place.base_dir, "mixed", "thesis.txt"), put(place.base_dir, "mixed", "old", "a_img.qcow2")]
+    put(place.base_dir, "lost.img.json", text='{"size": 1, "sha256": null}')
+    put(place.run_dir, "gone", "a", "qemu.pid")
+    put(place.state_dir, "gone", "dnsmasq.conf")
+    kept += [put(place.state_dir, "gone", "thesis.txt")]
+    found = of_this_place(place)
+    assert not any("-r" in argv for one in found for argv in one.commands if place.base_dir in " ".join(argv))
+    assert _audit_host.remove(found) == (found, [])
+    assert [path for path in sorted(Path(place.base_dir).parent.rglob("*")) if path.is_file()] == sorted(kept)
+    assert {path.name for path in Path(place.base_dir).iterdir()} == {"mixed"}
+    assert of_this_place(place) == []
+
+
+def test_what_changed_since_it_was_reported_is_another_orphan(place: _audit_host.Place) -> None:
+    put(place.base_dir, "gone", "a_img.qcow2")
+    reported = as_dicts(of_this_place(place))
+    assert len(_audit_host.chosen(of_this_place(place), reported)) == 1
+    put(place.base_dir, "gone", "b_img.qcow2")
+    assert _audit_host.chosen(of_this_place(place), reported) == []
+
+
+def test_a_slice_with_an_id_that_is_newer_than_the_registry_has_come_since(place: _audit_host.Place) -> None:
+    put(place.base_dir, "gone", "a.json", text=json.dumps(VM_A))
+    found = NOTHING._replace(ports=NOTHING.ports._replace(ovs=vlan_hosts.host().ovs))  # The ports of web, ID 1000.
+    assert _audit_host.newcomers(found, place, 1002) == set()
+    assert _audit_host.newcomers(found, place, 1001) == {"gone"}
+    assert _audit_host.newcomers(found, place, 1000) == {"gone", "web"}
+
+
+def test_the_modules_of_an_orphans_slice_wait(place: _audit_host.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = Path(place.run_dir, "..", "locks")
+    monkeypatch.setattr(_folders, "_LOCKS", str(locks))
+    disks = put(place.base_dir, "gone", "a_img.qcow2").parent
+    run = put(place.run_dir, "gone", "a", "qemu.pid").parent.parent
+    wanted = [disks, run, Path(place.base_dir), *(locks / name for name in ("slice_nat", "ovs_vlan-gone"))]
+    wanted.append(locks / "dnsmasq-gone")
+
+    def is_free(folder: Path) -> bool:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    with _audit_host.held(place, [{"slice": "gone"}, {"slice": ""}, {"slice": "../x"}]):
+        assert [folder for folder in wanted if is_free(folder)] == []
+        assert {path.name for path in locks.iterdir()} == {"slice_nat", "ovs_vlan-gone", "dnsmasq-gone"}
+    assert is_free(disks) and is_free(run) and list(locks.iterdir()) == []
 
 
 # --- probes -------------------------------------------------------------------------------------------------------

@@ -745,3 +745,19 @@ def test_that_a_slice_ever_ran_is_kept(connection: sqlite3.Connection) -> None:
         store(connection, web())
         set_status(connection, "web", status, "")
         assert read(connection)["slices"][0]["has_run"] is has_run
+
+
+def test_a_run_that_lost_its_hold_changes_nothing_any_more(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE._replace(hold_seconds=-1), web())
+    # Nobody came in between: it goes on.
+    set_status(connection, "web", "deploying", "", ALICE._replace(goes_on=True, hold_seconds=-1))
+    reserve_as(connection, BOB, web())
+    set_status(connection, "web", "running", "", BOB)
+    before = read(connection)
+    for change in (
+        lambda: set_status(connection, "web", "failed", "late", ALICE._replace(goes_on=True)),
+        lambda: remove(connection, "web", ALICE._replace(goes_on=True)),
+    ):
+        with pytest.raises(RegistryError, match=r"^slice web: this run was silent for longer"):
+            change()
+    assert read(connection) == before

@@ -8,7 +8,7 @@ import os
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import merge, render
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import is_unknown, merge, render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit_shares import all_shares
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._junit import junit
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import run_id
@@ -136,6 +136,18 @@ def test_what_is_newer_than_the_registry_says_that_it_was_lost() -> None:
     stamps = [{"slice": "red", "name": "VM red/a", "id": 1003}, {"slice": "web", "name": "VM web/db", "id": 1002}]
     [finding] = merged(worker1={**CHECKED, "stamps": stamps})["drift"]
     assert finding["item"] == "VM red/a" and "run rebuild_registry" in finding["message"]
+
+
+def test_a_slice_of_which_there_is_nothing_anywhere_is_unknown() -> None:
+    here = shares(registry())
+    assert is_unknown(merged(), here, "typo")
+    assert not is_unknown(merged(), here, "web") and not is_unknown(merged(), here, None)
+    orphan = {**CHECKED, "orphans": [ORPHAN]}
+    assert not is_unknown(merged(worker1=orphan), here, "gone")
+    removed = {"worker1": {"removed": [ORPHAN], "errors": []}}
+    assert not is_unknown(merged(removed=removed, worker1=orphan), here, "gone")
+    # Who knows what is on a host that does not answer.
+    assert not is_unknown(merged(worker1={"unreachable": True}), here, "gone")
 
 
 def test_what_was_removed_is_off_no_more() -> None:

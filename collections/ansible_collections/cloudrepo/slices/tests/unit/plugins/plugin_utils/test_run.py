@@ -33,6 +33,7 @@ def test_of_a_run_that_is_out_of_sight_nothing_is_known(run: str) -> None:
 
 def test_only_awx_makes_it_certain_who_asks() -> None:
     assert actor({}, os.getpid())["user"] == ""
-    asks = actor({"awx_user_name": "alice"}, os.getpid())
+    assert actor({"awx_job_id": 7}, os.getpid())["user"] == "awx"
+    asks = actor({"awx_user_name": "alice", "awx_job_id": 7}, os.getpid())
     assert asks["user"] == "alice"
     assert asks["holder"].startswith("alice on ") and f"(PID {os.getpid()})" in asks["holder"]
