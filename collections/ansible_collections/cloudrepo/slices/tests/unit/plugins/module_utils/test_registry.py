@@ -740,6 +740,12 @@ def test_what_was_decided_from_an_older_record_is_refused(connection: sqlite3.Co
     assert set_status(connection, "web", "deleting", "", expected=seen).after["status"] == "deleting"
 
 
+def test_an_outcome_that_was_written_can_be_written_again(connection: sqlite3.Connection) -> None:
+    reserve_as(connection, ALICE, web())
+    for _attempt in range(2):
+        assert set_status(connection, "web", "running", "", ALICE._replace(goes_on=True)).after["status"] == "running"
+
+
 def test_that_a_slice_ever_ran_is_kept(connection: sqlite3.Connection) -> None:
     for status, has_run in (("failed", False), ("running", True), ("deleting", True), ("failed", True)):
         store(connection, web())
