@@ -46,6 +46,7 @@ EXAMPLES = r"""
   cloudrepo.slices.slice_stamps_info:
     base_dir: /var/lib/cloudrepo/vm_images
   become: true
+  # slice_rebuild refuses if a host did not answer, naming it.
   ignore_unreachable: true
   ignore_errors: true
   register: slices_stamps
