@@ -64,3 +64,14 @@ def test_every_promise_names_a_test_that_there_is() -> None:
     for path, test in named:
         file = (COLLECTION if path.startswith("tests/unit/") else ROOT) / path
         assert f"def {test or 'test_'}" in file.read_text(encoding="utf-8"), f"{path}::{test}"
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *COLLECTION.glob("*.md"), *(COLLECTION / "docs").glob("*.md")]
+    links = [
+        (document, link)
+        for document in documents
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 5
+    assert [f"{document.name}: {link}" for document, link in links if not (document.parent / link).exists()] == []

@@ -61,7 +61,8 @@ def modules(counts: Counts) -> Iterator[tuple[str, str, Fault]]:
             for (module, call), number in calls(actions).items():
                 for action in range(1, number + 1):
                     strike = partial(faults.module_killed, host=host, module=module, call=call, action=action)
-                    fault = Fault(f"{module} killed", strike)
+                    # A write to the registry is tried again.
+                    fault = Fault(f"{module} killed", strike, None if module == "slice_registry" else True)
                     yield f"kill-{module}.{call}-on-{host}-{action:02}", scenario, fault
 
 
@@ -72,12 +73,14 @@ def single() -> Iterator[tuple[str, str, Fault]]:
 
     both = (DEPLOY, REDEPLOY)
     yield from each("vnc-port-taken", Fault("a QEMU refuses to start", faults.vnc_port_taken, True), *both)
-    yield from each("vm-dies", Fault("a QEMU dies right after its start", faults.vm_dies), *both)
+    yield from each("vm-dies", Fault("a QEMU dies right after its start", faults.vm_dies, True), *both)
     yield from each("vm-killed", hand("a QEMU is killed", faults.kill_vm, True), REDEPLOY, DELETE)
     full = partial(faults.disk_full, host="worker3", folder=BASE_DIR)
-    yield from each("disk-full", Fault("a worker's disk is full", full))
+    yield from each("disk-full", Fault("a worker's disk is full", full, True), *both)
+    yield from each("disk-full", Fault("a worker's disk is full", full, False), DELETE)
     full = partial(faults.disk_full, host=NODE, folder="/var/lib/cloudrepo")
-    yield from each("node-disk-full", Fault("the network node's disk is full", full))
+    yield from each("node-disk-full", Fault("the network node's disk is full", full, True), *both)
+    yield from each("node-disk-full", Fault("the network node's disk is full", full), DELETE)
     yield from each("image-truncated", Fault("a base image arrives truncated", faults.image_truncated, True), DEPLOY)
     for host in ("worker1", NODE):
         yield from each(f"ovsdb-gone-on-{host}", Fault("ovs-vsctl fails", partial(faults.ovsdb_gone, host=host), True))
@@ -97,9 +100,9 @@ def single() -> Iterator[tuple[str, str, Fault]]:
             middle = Fault(f"{what} becomes unreachable", later, True, out_of_reach=(host,))
             yield from each(f"no-{way}-at-start-on-{host}", start)
             yield from each(f"no-{way}-in-the-middle-on-{host}", middle)
-    worker = Fault("a worker is rebooted", partial(faults.rebooted, host="worker3"), hurts_vms=True)
+    worker = Fault("a worker is rebooted", partial(faults.rebooted, host="worker3"), hurts_vms=True, by_hand=True)
     yield from each("reboot-worker3", worker)
-    node = Fault("the network node is rebooted", partial(faults.rebooted, host=NODE), reboots_node=True)
+    node = Fault("the network node is rebooted", partial(faults.rebooted, host=NODE), reboots_node=True, by_hand=True)
     yield from each(f"reboot-{NODE}", node)
     locked = Fault("the registry is locked", partial(faults.registry_locked, seconds=300), True)
     yield from each("registry-locked", locked)
@@ -112,4 +115,4 @@ def single() -> Iterator[tuple[str, str, Fault]]:
 
 
 def hand(kind: str, action: Any, hurts_vms: bool = False) -> Fault:
-    return Fault(kind, partial(faults.done_by_hand, action=action), hurts_vms=hurts_vms)
+    return Fault(kind, partial(faults.done_by_hand, action=action), hurts_vms=hurts_vms, by_hand=True)

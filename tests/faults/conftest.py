@@ -51,11 +51,12 @@ def world(request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture(scope="session")
 def note() -> Any:
-    """Writes a result down at once: a run that is ended can be resumed."""
+    """Writes a result down at once: a run that is ended can be resumed, also on a later commit."""
+    commit = table.commit()
 
     def write(row: dict[str, Any]) -> None:
         with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({**row, "commit": commit}) + "\n")
 
     return write
 

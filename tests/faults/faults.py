@@ -64,8 +64,8 @@ def give_order(run: Run, host: str, **order: Any) -> None:
 
 
 @contextmanager
-def signal_at(run: Run, kind: str, task: int) -> Iterator[None]:
-    """ansible-playbook ends before its n-th task."""
+def signal_at(run: Run, kind: str, task: int | str) -> Iterator[None]:
+    """ansible-playbook ends before its n-th task, or that of a name."""
     hit = CACHE / "hit"
     hit.unlink(missing_ok=True)
     run.play.env |= {"FAULTS_TASK": str(task), "FAULTS_DO": kind, "FAULTS_HIT": str(hit)}
@@ -81,29 +81,31 @@ def signal_inside(run: Run, kind: str, host: str, module: str, call: int, action
         yield
 
 
+# Where a host is in the middle of its share: the first command of that name.
+MIDDLE = {DEPLOY: "setpriv", REDEPLOY: "ovs-vsctl", DELETE: "ovs-vsctl"}
+
+
 @contextmanager
-def at_task(run: Run, task: str, action: Callable[[], None]) -> Iterator[None]:
-    """Do something before the task of that name, while the play waits."""
-    hit = CACHE / "hit"
-    hit.unlink(missing_ok=True)
-    run.play.env |= {"FAULTS_TASK": task, "FAULTS_DO": "wait", "FAULTS_HIT": str(hit)}
+def late(run: Run, action: Callable[[], None], host: str) -> Iterator[None]:
+    """Do something while a host is in the middle of its share, which waits. The network node is done by then."""
+    text = "dnsmasq" if host == NODE and run.case.scenario == DEPLOY else MIDDLE[run.case.scenario]
+    give_order(run, host, do="pause", seconds=60, module="slice_host", call=1, text=text)
+    if host != NODE:
+        lab.give_order(NODE, do="count")
+
+    def is_late() -> bool:
+        done = host == NODE or any(
+            what == "result" for m, _c, _n, what in lab.counted_actions(NODE) if m == "slice_host"
+        )
+        return done and lab.hit(host) is not None
 
     def act() -> None:
         try:
             action()
         finally:
-            hit.unlink()
+            lab.go_on(host)
 
-    with meanwhile(run, hit.exists, act):
-        yield
-
-
-LATE_TASK = {DEPLOY: "Start the VMs", REDEPLOY: "Start the VMs", DELETE: "Remove the ports"}
-
-
-@contextmanager
-def late(run: Run, action: Callable[[], None]) -> Iterator[None]:
-    with at_task(run, LATE_TASK[run.case.scenario], action):
+    with meanwhile(run, is_late, act):
         yield
 
 
@@ -234,7 +236,7 @@ def ovsdb_hangs(run: Run, host: str) -> Iterator[None]:
 def done_by_hand(run: Run, action: Callable[[], None]) -> Iterator[None]:
     """Something of the slice is destroyed: while it is deployed, or before what runs is changed or deleted."""
     if run.case.scenario == DEPLOY:
-        with late(run, action):
+        with late(run, action, "worker1"):
             yield
     else:
         action()
@@ -281,13 +283,13 @@ def kill_vm() -> None:
 
 @contextmanager
 def unplugged(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
-    """A host's management cable is out, from the start or from a late task on."""
+    """A host's management cable is out, from the start or from the middle of its share on."""
     try:
         if not in_the_middle:
             lab.plug(host, False)
             yield
         else:
-            with late(run, lambda: lab.plug(host, False)):
+            with late(run, lambda: lab.plug(host, False), host):
                 yield
     finally:
         lab.plug(host, True)
@@ -295,7 +297,7 @@ def unplugged(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
 
 @contextmanager
 def without_sshd(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
-    """A host's SSH server and all its sessions end, at the start or at a late task."""
+    """A host's SSH server and all its sessions end, at the start or in the middle of its share."""
 
     def end() -> None:
         lab.kill_in(host, lab.pids_in(host, "sshd"))
@@ -305,7 +307,7 @@ def without_sshd(run: Run, host: str, in_the_middle: bool) -> Iterator[None]:
             end()
             yield
         else:
-            with late(run, end):
+            with late(run, end, host):
                 yield
     finally:
         lab.kill_in(host, lab.pids_in(host, "sshd"))

@@ -87,6 +87,11 @@ def give_order(host: str, **order: Any) -> None:
         run_in(host, "mv", f"{HOOK_STATE}/order.new", f"{HOOK_STATE}/order.json")
 
 
+def go_on(host: str) -> None:
+    """A module that was told to pause goes on."""
+    write_in(host, f"{HOOK_STATE}/go-on", "")
+
+
 def counted_actions(host: str) -> list[tuple[str, int, int, str]]:
     """Module, call, number and description of every action that was counted on a host."""
     path = root_of(host) / HOOK_STATE.lstrip("/") / "actions"
@@ -129,6 +134,19 @@ def registry() -> Record:
         copy.write_bytes(dumped)
         with _registry.opened(str(copy), write=False) as connection:
             return _registry.read(connection)
+
+
+_SKIP = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30)
+connection.execute("UPDATE meta SET next_id = max(next_id, ?)", [int(sys.argv[2])])
+connection.commit()
+"""
+
+
+def skip_ids(first: int) -> None:
+    """Give out IDs from this one on."""
+    run_in(NODE, "/usr/bin/python3", "-c", _SKIP, REGISTRY, str(first))
 
 
 def record_of(name: str) -> Record | None:

@@ -161,8 +161,18 @@ def differences(want: dict[str, Counter[str]], have: dict[str, Counter[str]]) ->
     """What hosts lack (-) and what they have too much (+)."""
     found = []
     for host in want:
-        found += [f"{host}: - {line[:300]}" for line in (want[host] - have[host]).elements()]
-        found += [f"{host}: + {line[:300]}" for line in (have[host] - want[host]).elements()]
+        lacking, extra = (list(lines.elements()) for lines in (want[host] - have[host], have[host] - want[host]))
+        changed = {line.partition("\n")[0] for line in lacking} & {line.partition("\n")[0] for line in extra}
+        found += [f"{host}: - {line[:300]}" for line in lacking if line.partition("\n")[0] not in changed]
+        found += [f"{host}: + {line[:300]}" for line in extra if line.partition("\n")[0] not in changed]
+        for first in sorted(changed):
+            one, other = (
+                Counter(line.split("\n"))
+                for lines in (lacking, extra)
+                for line in lines
+                if line.partition("\n")[0] == first
+            )
+            found.append(f"{host}: {first}: {list((one - other).elements())} became {list((other - one).elements())}")
     return found
 
 

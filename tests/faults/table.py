@@ -27,13 +27,14 @@ def render(rows: list[Row], number: int) -> str:
     rows = list({row["id"]: row for row in rows}.values())
     failed = [row for row in rows if row["problems"]]
     seconds = sum(row["seconds"] for row in rows)
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     lines = [
         "# Faults and their outcomes",
         "",
-        f"{datetime.date.today()}, commit {commit()}: {len(rows)} of {number} cases in {seconds:.0f} s,"
+        f"{datetime.date.today()}, on {commits}: {len(rows)} of {number} cases in {seconds:.0f} s,"
         f" {len(rows) - len(failed)} hold, {len(failed)} do not. Made by `./bin/test --faults`.",
         "",
-        "Every case ends with delete or with deploy. A cell has the cases that hold of those there were.",
+        "Every case ends with delete or with deploy. A cell has the cases that hold of those where the fault struck.",
         "In all of them the other slice on the same hosts kept its processes, its record and every reply to its pings;",
         "while the network node is rebooted, that is its ping on one link.",
         "",
@@ -55,7 +56,7 @@ def render(rows: list[Row], number: int) -> str:
 
 
 def held(group: list[Row], aftermath: str) -> str:
-    those = [row for row in group if row["aftermath"] == aftermath]
+    those = [row for row in group if row["aftermath"] == aftermath and row["struck"]]
     return f"{sum(not row['problems'] for row in those)}/{len(those)}" if those else ""
 
 

@@ -90,7 +90,11 @@ def test_faults_are_found_by_name_and_mended_by_a_deploy(
 
     tap_a, tap_b, tap_c, tap_d = (vms[name]["eth1"]["tap"] for name in "abcd")
     guest = vms["a"]["eth0"]["address"].partition("/")[0]
-    script("worker1", f"python3 -c '{PAUSE}'; ovs-vsctl set port {tap_c} tag={link1}; ovs-vsctl del-port {tap_a}")
+    script(
+        "worker1",
+        f"python3 -c '{PAUSE}'; ovs-vsctl set port {tap_c} tag={link1}; ovs-vsctl del-port {tap_a};"
+        f"ovs-ofctl del-flows br-int cookie=0xc10d5ec0{record['id']:08x}/-1",
+    )
     image = "/var/lib/cloudrepo/vm_images/cirros-0.6.2-x86_64-disk.img"
     disks = "/var/lib/cloudrepo/vm_images/aud"
     script(
@@ -101,8 +105,7 @@ def test_faults_are_found_by_name_and_mended_by_a_deploy(
     # The disk goes while its VM runs, and is another one when it comes back.
     script(
         "worker3",
-        f"rm {disks}/d_img.qcow2; qemu-img create -q -f qcow2 {disks}/d_img.qcow2 1G; ip link delete {tap_d};"
-        f"ovs-ofctl del-flows br-int cookie=0xc10d5ec0{record['id']:08x}/-1",
+        f"rm {disks}/d_img.qcow2; qemu-img create -q -f qcow2 {disks}/d_img.qcow2 1G; ip link delete {tap_d}",
     )
     script(
         "network1",
@@ -121,6 +124,7 @@ def test_faults_are_found_by_name_and_mended_by_a_deploy(
         ("", "status", "aud"): "is failed (by hand), and nobody works on it: run deploy_slice or delete_slice again",
         ("worker1", "vm", "a"): "status is paused, should be running",
         ("worker1", "port", tap_a): "is not on bridge br-int",
+        ("worker1", "port", vms["a"]["eth0"]["tap"]): "flows lacks",
         ("worker1", "port", tap_c): f"vlan is {link1}, should be {link2}",
         ("worker2", "vm", "b"): f"eth1.mac is 52:54:00:00:00:99, should be {vms['b']['eth1']['mac']}",
         ("worker2", "disk", "b"): "is missing",

@@ -186,6 +186,8 @@ HELD = {"name": "held", "vms": [{"name": "a", "flavor": "cirros", "worker": "wor
 WHO_AND_WHEN = r"slice held is being deployed by \S+ on (\S+) \(PID (\d+)\) since [0-9-]+ [0-9:]+ UTC"
 ELSEWHERE = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
 
+RESERVED = "Plan and reserve"
+
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -200,7 +202,7 @@ def start(run_playbook: Any) -> Iterator[Start]:
         run = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
         started.append(run)
         assert run.stdout
-        assert any("Create the disks" in line for line in run.stdout)
+        assert any(RESERVED in line for line in run.stdout)
         return run
 
     yield run
@@ -243,3 +245,27 @@ def test_a_killed_run_of_another_controller_holds_for_the_stated_time_only(run_p
     time.sleep(max(0, free - time.time() + 1))
     third = run_playbook("deploy_slice", slice_spec=HELD)
     assert third.rc == 0, third.output
+
+
+def test_a_run_that_was_overtaken_changes_nothing_any_more(run_playbook: Any, start: Start) -> None:
+    first = start(*ELSEWHERE, slices_hold_timeout=2)
+    os.killpg(first.pid, signal.SIGSTOP)
+    time.sleep(4)
+    second = run_playbook("deploy_slice", slice_spec=HELD)
+    assert second.rc == 0, second.output
+    os.killpg(first.pid, signal.SIGCONT)
+    assert first.stdout
+    late = first.stdout.read()
+    assert first.wait(timeout=300) != 0 and "this run was silent for longer than slices_hold_timeout" in late, late
+    audited = run_playbook("audit_slices", slice="held")
+    assert audited.rc == 0, audited.output
+
+
+def test_a_run_that_is_slow_but_alone_holds_on(start: Start) -> None:
+    run = start(slices_hold_timeout=4)
+    os.killpg(run.pid, signal.SIGSTOP)
+    time.sleep(3)
+    os.killpg(run.pid, signal.SIGCONT)
+    assert run.stdout
+    output = run.stdout.read()
+    assert run.wait(timeout=300) == 0 and "Make sure that nobody else works on the slice by now" in output, output

@@ -16,28 +16,29 @@ from ..faults.lab import NODE
 from ..faults.slices import BYSTANDER
 from ..faults.world import DELETE, DEPLOY, REDEPLOY, Case, Fault, World, run_case
 
+REALIZE = "Create disks and ports, serve DHCP and NAT, start the VMs"
 SAMPLE = [
     Case(
-        "SIGINT before the ports",
+        "SIGINT before the hosts",
         DEPLOY,
-        Fault("", partial(faults.signal_at, kind="SIGINT", task=9), None, True),
+        Fault("", partial(faults.signal_at, kind="SIGINT", task=REALIZE), None, True),
         DEPLOY,
     ),
     Case(
-        "qemu_vm killed between two VMs",
+        "slice_host killed between two VMs",
         REDEPLOY,
-        Fault("", partial(faults.module_killed, host="worker3", module="qemu_vm", call=1, action=12)),
+        Fault("", partial(faults.module_killed, host="worker3", module="slice_host", call=1, action=12)),
         DEPLOY,
     ),
     Case(
         "namespace deleted", REDEPLOY, Fault("", partial(faults.done_by_hand, action=faults.delete_namespace)), DEPLOY
     ),
     Case(
-        "SIGKILL inside ovs_vlan",
+        "SIGKILL inside slice_host",
         DELETE,
         Fault(
             "",
-            partial(faults.signal_inside, kind="SIGKILL", host=NODE, module="ovs_vlan", call=1, action=4),
+            partial(faults.signal_inside, kind="SIGKILL", host=NODE, module="slice_host", call=1, action=4),
             None,
             True,
         ),

@@ -217,6 +217,31 @@ def test_a_slice_that_cannot_be_deleted_whole_is_not_touched(run_playbook: Any) 
         assert run_playbook("delete_slice", slice="kept").rc == 0
 
 
+def test_a_worker_that_was_given_up_comes_back(run_playbook: Any) -> None:
+    without_worker3 = ("-e", "{ansible_port: \"{{ 9 if inventory_hostname == 'worker3' else 22 }}\"}")
+    there, elsewhere = (
+        {"name": "moved", "vms": [{"name": "a", "flavor": "cirros", "worker": worker}]}
+        for worker in ("worker3", "worker2")
+    )
+    try:
+        assert run_playbook("deploy_slice", slice_spec=there).rc == 0
+        refused = run_playbook("delete_slice", *without_worker3, slice="moved")
+        assert refused.rc != 0 and refused.total("changed") == 0
+        assert "slice moved has parts on worker3, which can't be reached" in refused.output
+        assert "gone for good is named in slices_lost_hosts" in refused.output
+        given_up = run_playbook("delete_slice", *without_worker3, slice="moved", slices_lost_hosts=["worker3"])
+        assert given_up.rc == 0 and "Not on worker3, which may still have something of it" in given_up.output
+        assert run_playbook("deploy_slice", *without_worker3, slice_spec=elsewhere).rc == 0
+        # Now it is there again, with a VM of the same name.
+        audited = run_playbook("audit_slices", slice="moved")
+        assert audited.rc != 0 and "worker3: vm a should not be there" in audited.output, audited.output
+        mended = run_playbook("deploy_slice", slice_spec=elsewhere)
+        assert mended.rc == 0 and mended.recap["worker3"]["changed"] > 0 and mended.recap["worker2"]["changed"] == 0
+        assert run_playbook("audit_slices", slice="moved").rc == 0
+    finally:
+        assert run_playbook("delete_slice", slice="moved").rc == 0
+
+
 def test_installed_collection(tmp_path: Path) -> None:
     """From a built and installed collection, with nothing but an inventory."""
     collection = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices"

@@ -22,6 +22,7 @@ ORDER = FOLDER + "/order.json"
 CALLS = FOLDER + "/calls"
 ACTIONS = FOLDER + "/actions"
 HIT = FOLDER + "/hit"
+GO_ON = FOLDER + "/go-on"
 _MODULE = re.compile(r"/cloudrepo/slices/plugins/modules/(?!__init__)(\w+)\.py$")
 _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = frozenset(
@@ -113,6 +114,17 @@ class Counter:
     def is_meant(self) -> bool:
         return self.module == self.order.get("module") and self.call == self.order.get("call")
 
+    def is_time(self, action: str) -> bool:
+        """Whether to strike before this one: it has the number of the order, or is the first with its text."""
+        if "text" not in self.order:
+            return self.count == self.order.get("action")
+        return self.order["text"] in action and not os.path.exists(HIT)
+
+    def wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not os.path.exists(GO_ON):
+            time.sleep(0.02)
+
     def hit(self, action: str) -> None:
         with open(HIT, "w", encoding="utf-8") as file:
             file.write(action)
@@ -129,12 +141,12 @@ class Counter:
             if self.order["do"] == "count":
                 with open(ACTIONS, "a", encoding="utf-8") as log:
                     log.write("%s %d %d %s\n" % (self.module, self.call, self.count, action))
-            elif self.is_meant() and self.count == self.order.get("action"):
+            elif self.is_meant() and self.is_time(action):
                 self.hit(action)
                 if self.order["do"] == "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
                 elif self.order["do"] == "pause":
-                    time.sleep(self.order["seconds"])
+                    self.wait(self.order["seconds"])
 
 
 # What the module starts must not load this file.

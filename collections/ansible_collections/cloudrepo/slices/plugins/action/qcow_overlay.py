@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -61,11 +64,13 @@ class ActionModule(ActionBase):
         shell = self._connection._shell
         folder = shell.tmpdir or self._make_tmp_path()
         remote = shell.join_path(folder, image)
-        sha256 = fingerprint(local)
-        self._transfer_file(local, remote)
+        run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
+        with ThreadPoolExecutor(1) as pool:  # The image is read for its hash while it is on its way.
+            sha256 = pool.submit(fingerprint, local, run_dir)
+            self._transfer_file(local, remote)
         # Nobody but the remote user and the one it becomes may read the image on its way.
         self._fixup_perms2((folder, remote), execute=False)
-        return {"size": size, "sha256": sha256, "path": remote}
+        return {"size": size, "sha256": sha256.result(), "path": remote}
 
 
 def refuse_if_orphaned(playbook: int) -> None:
@@ -119,7 +124,21 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2g}" if size < 10e6 else f"{size / 1e6:.0f}"
 
 
-def fingerprint(path: str) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def fingerprint(path: str, shared: str) -> str:
+    """SHA-256 of a file. The first process reads it, and those for the other hosts find the result in ``shared``.
+
+    Args:
+        path: the file.
+        shared: a folder that belongs to this run alone.
+    """
+    status = os.stat(path)
+    version = f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}.sha256"
+    with open(os.path.join(shared, version), "a+", encoding="ascii") as known:
+        fcntl.flock(known, fcntl.LOCK_EX)
+        known.seek(0)
+        sha256 = known.read()
+        if not sha256:
+            with open(path, "rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            known.write(sha256)
+        return sha256

@@ -32,18 +32,29 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             argument_spec={
                 "shares": {"type": "dict", "required": True},
+                "shares_again": {"type": "dict", "required": True},
                 "slice": {"type": "str"},
                 "audited": {"type": "dict", "required": True},
                 "probed": {"type": "dict", "default": {}},
                 "removed": {"type": "dict", "default": {}},
+                "remove": {"type": "bool", "default": False},
                 "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
                 "junit": {"type": "path"},
             }
         )
-        audit = merge(args["shares"], args["audited"], args["probed"], args["removed"])
+        audit = merge(
+            args["shares"],
+            args["shares_again"],
+            args["audited"],
+            args["probed"],
+            args["removed"],
+            args["remove"],
+            self._task.check_mode,
+        )
         if is_unknown(audit, args["shares"], args["slice"]):
             return {"failed": True, "msg": printable(f"there is no slice {args['slice']}")}
-        display.display(json.dumps({"audit": audit}, indent=2) if args["output"] == "json" else render(audit))
+        text = render(audit, self._task.check_mode)
+        display.display(json.dumps({"audit": audit}, indent=2) if args["output"] == "json" else text)
         if args["junit"]:
             _write(Path(args["junit"]), junit(audit))
         return {

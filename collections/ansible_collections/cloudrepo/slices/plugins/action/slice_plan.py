@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import outdated
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import read_header
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_spec
@@ -58,17 +60,30 @@ class ActionModule(ActionBase):
         node = options["network_node"]
         if node["problem"]:
             raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
-        for attempt in range(1, _MOST_PLANS + 1):
-            registry = self._registry({"state": "read"}, args, variables)["registry"]
+        # Read when the hosts were asked; good for one try.
+        known = (variables["hostvars"][node["name"]].get("slices_host_info") or {}).get("registry")
+
+        def plan_from(registry: dict[str, Any]) -> dict[str, Any]:
             if args["status"] == "design":
                 _refuse_started(args["spec"]["name"], registry)
-            plan = self._plan(args["spec"], registry, options, variables)
+            return self._plan(args["spec"], registry, options, variables)
+
+        def read() -> dict[str, Any]:
+            registry: dict[str, Any] = self._registry({"state": "read"}, args, variables)["registry"]
+            return registry
+
+        for attempt in range(1, _MOST_PLANS + 1):
+            plan = planned(plan_from, known, read)
             reserved = self._registry(_reservation(plan, args["status"]), args, variables)
             if not reserved["conflict"]:
-                for warning in plan["warnings"]:
+                for warning in plan["warnings"] + _outdated(plan["hosts"], options["workers"], args["image_dir"]):
                     display.warning(warning)
                 result = {"changed": reserved["changed"], "plan": plan, "record": reserved["record"]}
+                result["reserved_at"] = time.time()
+                result["leaving"] = [vm["name"] for share in plan["hosts"].values() for vm in share["retired"]]
+                result["lacking_images"] = lacking_images(plan["hosts"], options["workers"])
                 return {**result, "diff": reserved["diff"]} if self._task.diff else result
+            known = None
             display.display(f"another run changed the registry: planning again ({attempt})")
         raise AnsibleActionFail(f"slice {args['spec']['name']}: lost the race for the registry {_MOST_PLANS} times")
 
@@ -90,6 +105,24 @@ class ActionModule(ActionBase):
         return result
 
 
+def planned(
+    plan_from: Callable[[dict[str, Any]], dict[str, Any]],
+    known: dict[str, Any] | None,
+    read: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+    """A plan from what is known of the registry, or from what it has now.
+
+    What is known was read while the hosts were asked. What they had a moment later can be newer than that, and is then
+    no reason to refuse: a refusal counts only from what the registry has now.
+    """
+    if known is not None:
+        try:
+            return plan_from(known)
+        except AnsibleActionFail:
+            pass
+    return plan_from(read())
+
+
 def _reservation(plan: dict[str, Any], status: str) -> dict[str, Any]:
     counters = {key: plan[key] for key in ("revision", "next_id", "last_worker")}
     return {"state": "reserved", "record": plan["slice"], "status": status, **counters}
@@ -101,6 +134,23 @@ def host_facts(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     info = found.get("slices_host_info") or {}
     facts = {"name": name, "address": str(found.get("ansible_host", name)), "problem": _problem(info)}
     return facts if facts["problem"] else {**facts, **info["host"]}
+
+
+def lacking_images(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The workers that have not got a base image which their disks need."""
+    found = {worker["name"]: worker.get("images", {}) for worker in workers}
+    needed = {name: {overlay["image"] for overlay in share["overlays"]} for name, share in hosts.items()}
+    return [name for name, images in needed.items() if not images <= set(found.get(name, ()))]
+
+
+def _outdated(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]], image_dir: str) -> list[str]:
+    """Warnings about images that the disks need, of which workers have others than the controller."""
+    warnings = []
+    for worker in workers:
+        needed = {overlay["image"] for overlay in hosts.get(worker["name"], {}).get("overlays", ())}
+        sizes = {image: size for image, size in worker.get("image_bytes", {}).items() if image in needed}
+        warnings += outdated(sizes, image_dir, worker["name"])
+    return warnings
 
 
 def _problem(info: Mapping[str, Any]) -> str:

@@ -30,13 +30,15 @@ class ActionModule(ActionBase):
             argument_spec={
                 "registry_path": {"type": "path", "required": True},
                 "admins": {"type": "list", "elements": "str", "default": []},
+                "lost_hosts": {"type": "list", "elements": "str", "default": []},
             }
         )
         variables = task_vars or {}
         groups = variables["groups"]
-        names = dict.fromkeys([*groups["workers"], *groups["network_node"]])
+        everybody = dict.fromkeys([*groups["workers"], *groups["network_node"]])
+        names = [name for name in everybody if name not in args["lost_hosts"]]
         try:
-            rebuilt = rebuild([host_stamps(name, variables) for name in names])
+            rebuilt = rebuild([host_stamps(name, variables) for name in names], args["lost_hosts"])
         except RebuildError as error:
             raise AnsibleActionFail(f"the registry can't be rebuilt: {error}") from error
         wanted = {

@@ -32,7 +32,9 @@ class ActionModule(ActionBase):
 
 
 def ask_registry(execute: Execute, args: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-    """Have the module do something; again if what kept it from that is the hold of a run that died on this controller.
+    """Have the module do something; again if a hold of a run that died on this controller kept it from that.
+
+    Again, too, if it was killed before it could answer: whatever it did by then, all of it can be asked for twice.
 
     Args:
         execute: the ``_execute_module`` of an action, which runs in a process that ansible-playbook forked.
@@ -46,8 +48,15 @@ def ask_registry(execute: Execute, args: Mapping[str, Any], variables: dict[str,
         return execute(module_name="cloudrepo.slices.slice_registry", module_args=wanted, task_vars=variables)
 
     result = execute_as(asks)
+    if _was_killed(result):
+        result = execute_as(asks)
     held = result.get("held")
     if held and has_died(held["run"]):
         display.display(f"slice {held['slice']}: {held['holder']} worked on it and has died; going on from there")
         result = execute_as({**asks, "dead_run": held["run"]})
     return result
+
+
+def _was_killed(result: Mapping[str, Any]) -> bool:
+    """Whether Ansible has what a module printed only, as that is no answer."""
+    return "module_stdout" in result

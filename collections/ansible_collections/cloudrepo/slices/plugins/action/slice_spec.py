@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import known_user
@@ -42,6 +43,7 @@ class ActionModule(ActionBase):
                 "slice_spec": {"type": "raw"},
                 "slices_dir": {"type": "path"},
                 "flavors": {"type": "raw"},
+                "switches": {"type": "dict", "default": {}},
                 "name_only": {"type": "bool", "default": False},
             }
         )
@@ -49,6 +51,7 @@ class ActionModule(ActionBase):
         try:
             require_netaddr()
             check_groups(variables.get("groups", {}))
+            check_switches(args["switches"])
             user = known_user(variables)
             if user:
                 check_owner(user)
@@ -73,6 +76,15 @@ def check_groups(groups: Mapping[str, list[str]]) -> None:
             raise SpecError(f"the inventory has no host in the group {group}")
     if len(groups["network_node"]) > 1:
         raise SpecError(f"the group network_node has more than one host: {', '.join(groups['network_node'])}")
+
+
+def check_switches(switches: Mapping[str, object]) -> None:
+    """Refuse a switch that is neither on nor off: where it is used, it would be off without a word."""
+    for name, value in switches.items():
+        try:
+            boolean(value, strict=True)
+        except TypeError:
+            raise SpecError(f"{name} must be true or false, not {str(value)[:60]!r}") from None
 
 
 def read_spec(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:

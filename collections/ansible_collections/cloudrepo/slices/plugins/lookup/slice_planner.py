@@ -36,6 +36,7 @@ options:
       - The workers in the order of the inventory. Each has C(name), C(address), C(cores), C(memory_mb), C(disk_mb),
         C(images) (virtual size in bytes of each cached base image) and C(stamps) (what it carries of slices).
       - A stamp with an ID that the registry has not given out is refused, for the registry must have been lost.
+      - A VM of the slice on a worker that is not to have it is removed there, as one that the spec no longer names.
       - A worker with a C(problem), for example C(is unreachable), gets no new VMs.
     type: list
     elements: dict
@@ -113,14 +114,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Stamp, Worker
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan_from
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, parse_settings
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
-    parse_flavors,
-    parse_spec,
-)
 
 
 class LookupModule(LookupBase):
@@ -130,36 +125,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             require_netaddr()
-            flavors = parse_flavors(self.get_option("flavors"))
-            settings = parse_settings(self.get_options())
-            return [
-                plan(
-                    parse_spec(term),
-                    self.get_option("owner"),
-                    flavors,
-                    self._cluster(),
-                    self.get_option("registry"),
-                    settings,
-                )
-                for term in terms
-            ]
+            options = self.get_options()
+            return [plan_from(term, options) for term in terms]
         except SpecError as error:
             raise AnsibleLookupError(str(error)) from error
-
-    def _cluster(self) -> Cluster:
-        return Cluster(
-            workers=[_worker(worker) for worker in self.get_option("workers")],
-            network_node=_worker(self.get_option("network_node")),
-            images=self.get_option("images"),
-        )
-
-
-def _worker(host: Mapping[str, Any]) -> Worker:
-    return Worker(
-        name=host["name"],
-        address=host["address"],
-        problem=host.get("problem", ""),
-        room=Room(host.get("cores", 0), host.get("memory_mb", 0), host.get("disk_mb", 0)),
-        images=host.get("images", {}),
-        stamps=[Stamp(stamp["name"], stamp["id"]) for stamp in host.get("stamps", ())],
-    )

@@ -293,6 +293,7 @@ def _judge(share: Share, look: Look) -> Report:
     for kind, examine in judges:
         try:
             off, checked[kind] = examine(share, look)
+            off = [finding for finding in off if not _is_retired(finding, share, look)]
         except _ERRORS as error:
             off = [Finding(share["name"], kind, "", str(error))]
         findings += off
@@ -323,6 +324,14 @@ def _ports(share: Share, look: Look) -> Tuple[List[Finding], int]:
     except (ItemError, ValueError) as error:
         off.append(Finding(share["name"], PORT, "", str(error)))
     return off, len(_vlan_ports.wanted(options))
+
+
+def _is_retired(finding: Finding, share: Share, look: Look) -> bool:
+    """Whether it is about a VM that the spec no longer names: until a deploy succeeds it goes on with all it has."""
+    names = {vm["name"] for vm in share["retired"]}
+    if finding.kind == PORT and finding.item in look.found.ports.ovs.ports:
+        return look.found.ports.ovs.ports[finding.item].external_ids.get("cloudrepo-vm") in names
+    return finding.kind in (VM, DISK) and finding.item in names
 
 
 def _is_surplus(finding: Finding) -> bool:
@@ -421,12 +430,12 @@ def _vm_removal(paths: _qemu.Paths, pid: Optional[int]) -> List[List[str]]:
 def _files(share: Share, look: Look) -> Tuple[List[Finding], int]:
     """What is in the slice's folder of disks that is neither a VM's nor about to be."""
     folder = os.path.join(look.place.base_dir, share["name"])
-    logs = {os.path.basename(_paths(share, look, vm["name"]).console_log) for vm in share["vms"]}
+    logs = {os.path.basename(_paths(share, look, vm["name"]).console_log) for vm in (*share["vms"], *share["retired"])}
     off = []
     for name in _listdir(folder):
         path = os.path.join(folder, name)
         # Disks and manifests too many were named where disks and VMs were judged.
-        is_judged = name.endswith((_overlays.SUFFIX, ".json")) or name in logs
+        is_judged = name.endswith((_qemu.DISK_SUFFIX, ".json")) or name in logs
         is_young = is_part(name) and _entry(path).age < _orphans.STALE_SECONDS
         if not is_judged and not is_young:
             commands = [_orphans.remove(path)] if _is_disk_file(path) else []

@@ -22,7 +22,12 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._dnsmasq import (
     OPTIONS,
     USER,
 )
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import remove_file, tidy, write_whole
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
+    remove_file,
+    remove_parts,
+    tidy,
+    write_whole,
+)
 from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, State
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import run
@@ -145,6 +150,7 @@ def apply(actions: List[Action], where: Place, service: _dnsmasq.Service) -> Non
     changed = {action.name: action for action in actions}
     os.makedirs(where.folder, mode=0o711, exist_ok=True)
     os.makedirs(os.path.dirname(where.pidfile), mode=0o755, exist_ok=True)
+    remove_parts(where.folder)
     if FOLDER in changed:
         os.chown(where.folder, 0, 0)
         os.chmod(where.folder, 0o711)

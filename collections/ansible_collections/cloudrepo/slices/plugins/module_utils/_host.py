@@ -13,13 +13,18 @@ import pwd
 import re
 import shutil
 import socket
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._iproute import NETNS_DIR
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
-from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import ACCELERATORS, check_address, is_loopback
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
+    ACCELERATORS,
+    DISK_SUFFIX,
+    check_address,
+    is_loopback,
+)
 
 WORKER = "worker"
 NETWORK = "network"
@@ -30,8 +35,8 @@ _PROGRAMS = {
 }
 # An unprivileged login often lacks the sbin folders.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-_NAMESPACE = re.compile(r"slice-([0-9]{1,10})")
 _MIB = 1024 * 1024
+_NAMESPACE = re.compile(r"slice-([0-9]{1,10})")
 _STAT_BLOCK = 512
 
 
@@ -44,15 +49,22 @@ def capacity(base_dir: str) -> Dict[str, int]:
     }
 
 
-def images(base_dir: str) -> Dict[str, int]:
-    """The virtual size in bytes of each base image in the cache that is whole, by name."""
+class Image(NamedTuple):
+    """A base image's sizes in bytes: the disk's and the file's."""
+
+    virtual_size: int
+    size: int
+
+
+def images(base_dir: str) -> Dict[str, Image]:
+    """The base images in the cache that are whole, by name."""
     found = {}
     for name in sorted(os.listdir(base_dir)) if os.path.isdir(base_dir) else ():
         path = os.path.join(base_dir, name)
         # What is still being sent has a leading dot, which is_file_name() refuses.
         if is_file_name(name) and not name.endswith(".json") and os.path.isfile(path) and _is_whole(path):
             try:
-                found[name] = read_header(path).virtual_size
+                found[name] = Image(read_header(path).virtual_size, os.path.getsize(path))
             except HeaderError:
                 continue
     return found
@@ -111,12 +123,19 @@ def _has_address(address: str) -> bool:
 
 
 def stamps(base_dir: str) -> List[Dict[str, Any]]:
-    """What tells which IDs were given out: the VMs by their manifests, and the slices by their namespaces."""
-    found = [vm_stamp(path) for path in sorted(glob.glob(os.path.join(glob.escape(base_dir), "*", "*.json")))]
-    names = sorted(os.listdir(NETNS_DIR)) if os.path.isdir(NETNS_DIR) else []
-    slices = filter(None, map(_NAMESPACE.fullmatch, names))
-    found += [{"slice": "", "name": match.group(), "id": int(match.group(1))} for match in slices]
+    """What there is of slices, and the IDs given out: VMs by their manifests or disks, slices by their namespaces."""
+    folders = os.path.join(glob.escape(base_dir), "*")
+    found = [vm_stamp(path) for path in sorted(glob.glob(os.path.join(folders, "*.json")))]
+    found += [disk_stamp(path) for path in sorted(glob.glob(os.path.join(folders, "*" + DISK_SUFFIX)))]
+    found += [{"slice": "", "vm": "", "name": each["name"], "id": each["slice_id"]} for each in namespaces(NETNS_DIR)]
     return [stamp for stamp in found if stamp]
+
+
+def namespaces(folder: str) -> List[Dict[str, Any]]:
+    """The slices' network namespaces, whose names are their stamps."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    matches = [_NAMESPACE.fullmatch(name) for name in names]
+    return [{"name": match.group(0), "slice_id": int(match.group(1))} for match in matches if match]
 
 
 def vm_stamp(path: str) -> Optional[Dict[str, Any]]:
@@ -130,7 +149,16 @@ def vm_stamp(path: str) -> Optional[Dict[str, Any]]:
         return None  # Being removed, or nothing of ours.
     if (slice_name, "%s.json" % vm) != (os.path.basename(folder), file_name):
         return None
-    return {"slice": slice_name, "name": "VM %s/%s" % (slice_name, vm), "id": number}
+    return {"slice": slice_name, "vm": vm, "name": "VM %s/%s" % (slice_name, vm), "id": number}
+
+
+def disk_stamp(path: str) -> Optional[Dict[str, Any]]:
+    """Whose disk that at ``path`` is; None if it is none of ours, or a manifest says more about its VM."""
+    folder, file_name = os.path.split(path)
+    slice_name, vm = os.path.basename(folder), file_name[: -len(DISK_SUFFIX)]
+    if not (is_name(slice_name) and is_name(vm)) or os.path.exists(os.path.join(folder, "%s.json" % vm)):
+        return None
+    return {"slice": slice_name, "vm": vm, "name": "the disk of VM %s/%s" % (slice_name, vm), "id": 0}
 
 
 def has_kvm() -> bool:
@@ -163,7 +191,7 @@ def _free_bytes(path: str) -> int:
 
 def _overlay_bytes(base_dir: str) -> int:
     """What our overlays occupy. It is counted to the room, for the plan takes their whole size from it."""
-    paths = glob.glob(os.path.join(glob.escape(base_dir), "*", "*_img.qcow2"))
+    paths = glob.glob(os.path.join(glob.escape(base_dir), "*", "*" + DISK_SUFFIX))
     return sum(_occupied_bytes(path) for path in paths)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
@@ -149,11 +150,12 @@ def _fingerprint(path: str) -> Tuple[int, str]:
     """Size and SHA-256 of what is on the disk."""
     digest = hashlib.sha256()
     size = 0
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, file.fileno())  # The disk writes while the processor hashes.
         for block in iter(lambda: file.read(_BLOCK), b""):
             digest.update(block)
             size += len(block)
-        os.fsync(file.fileno())
+        synced.result()
     return size, digest.hexdigest()
 
 

@@ -10,14 +10,15 @@ import math
 import os
 import pwd
 import stat
+import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_file_name, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import QCOW2, Header, HeaderError, read_header
-from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import DISK_NODE, Paths
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import DISK_NODE, DISK_SUFFIX, Paths
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu_img import (
     create_argv,
     info_argv,
@@ -35,10 +36,10 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host
 
-SUFFIX = "_img.qcow2"
 MODE = 0o600
 
 _QMP_SECONDS = 10.0
+_BLOCK = 4096
 _MIB = 2**20
 _GIB = 2**30
 
@@ -103,8 +104,8 @@ def scan(folder: str) -> Dict[str, Dict[str, Any]]:
         return {}
     found = {}
     for entry in entries:
-        name = entry.name[: -len(SUFFIX)]
-        if entry.name.endswith(SUFFIX) and is_name(name) and entry.is_file(follow_symlinks=False):
+        name = entry.name[: -len(DISK_SUFFIX)]
+        if entry.name.endswith(DISK_SUFFIX) and is_name(name) and entry.is_file(follow_symlinks=False):
             found[name] = _state(entry.path, entry.stat(follow_symlinks=False))
     return found
 
@@ -234,6 +235,7 @@ def apply(host: Host, actions: Sequence[Action], bases: Mapping[str, Header], ow
         owner: the user whose disks they are.
     """
     by_name = {action.name: action for action in actions}
+    blanks = _Blanks(os.path.join(host.base_dir, host.slice_name), bases)
     pending: Dict[str, str] = {}
 
     def change(name: str) -> None:
@@ -242,24 +244,64 @@ def apply(host: Host, actions: Sequence[Action], bases: Mapping[str, Header], ow
         if action.kind == DELETE:
             os.unlink(paths.disk)
         elif action.kind == CREATE:
-            _create(paths.disk, action, bases, owner)
+            _create(paths.disk, action, blanks, owner)
         else:
             _modify(paths, action, owner, pending)
 
-    return Applied(run_each(change, by_name, (CommandError, OSError)), pending)
+    errors = run_each(change, by_name, (CommandError, OSError))
+    if any(action.kind == CREATE for action in actions):
+        sync_folder(blanks.folder)
+    return Applied(errors, pending)
 
 
-def _create(path: str, action: Action, bases: Mapping[str, Header], owner: str) -> None:
+class _Blanks:
+    """Overlays as ``qemu-img create`` makes them, each kind once: a process takes longer than a copy of its file."""
+
+    def __init__(self, folder: str, bases: Mapping[str, Header]) -> None:
+        self.folder = folder
+        self._bases = bases
+        self._made: Dict[Tuple[str, int], bytes] = {}
+        self._lock = threading.Lock()
+
+    def content(self, image: str, size: int) -> bytes:
+        """The bytes of an overlay on ``image`` in which nothing was written."""
+        with self._lock:
+            if (image, size) not in self._made:
+                self._made[image, size] = self._make(image, size)
+            return self._made[image, size]
+
+    def _make(self, image: str, size: int) -> bytes:
+        part = part_path(os.path.join(self.folder, image))
+        base = os.path.join(os.path.dirname(self.folder), image)
+        try:
+            run(create_argv(part, size, base, self._bases[image].format))
+            with open(part, "rb") as file:
+                return file.read()
+        finally:
+            remove_file(part)
+
+
+def _create(path: str, action: Action, blanks: _Blanks, owner: str) -> None:
     after = action.after or {}
+    content = blanks.content(after["image"], after["size"])
     part = part_path(path)
-    base = os.path.join(os.path.dirname(os.path.dirname(path)), after["image"])
     try:
-        run(create_argv(part, after["size"], base, bases[after["image"]].format))
+        with open(part, "xb") as file:
+            _write_sparse(file, content)
         _give_to(part, owner)
         os.link(part, path)  # Unlike a rename it fails where something is.
     finally:
         remove_file(part)
-    sync_folder(os.path.dirname(path))
+
+
+def _write_sparse(file: BinaryIO, content: bytes) -> None:
+    """Write what is not zero: most of an empty overlay is, and takes no room."""
+    file.truncate(len(content))
+    for offset in range(0, len(content), _BLOCK):
+        block = content[offset : offset + _BLOCK]
+        if block.count(0) < len(block):
+            file.seek(offset)
+            file.write(block)
 
 
 def _modify(paths: Paths, action: Action, owner: str, pending: Dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 BINARY = "qemu-system-x86_64"
 ACCELERATORS = ("auto", "kvm", "tcg")
 RUNNING = "running"
+PRELAUNCH = "prelaunch"  # Its guest has not begun, and waits for that.
 STOPPED = "stopped"
 SILENT = "unresponsive"  # Its process is there, but QMP does not answer.
 
@@ -36,6 +37,7 @@ CONFIG = (
     "interfaces",
 )
 
+DISK_SUFFIX = "_img.qcow2"
 DISK_NODE = "disk"  # How QMP calls a VM's disk.
 # What a manifest holds of a VM: beside its configuration the registry's record of it, which no process sees.
 MANIFEST = (*CONFIG, "record")
@@ -69,7 +71,7 @@ def vm_paths(base_dir: str, run_dir: str, slice_name: str, name: str) -> Paths:
     """The files of one VM."""
     folder = os.path.join(run_dir, slice_name, name)
     return Paths(
-        disk=os.path.join(base_dir, slice_name, name + "_img.qcow2"),
+        disk=os.path.join(base_dir, slice_name, name + DISK_SUFFIX),
         manifest=os.path.join(base_dir, slice_name, name + ".json"),
         folder=folder,
         pidfile=os.path.join(folder, "qemu.pid"),
@@ -203,14 +205,14 @@ def cards(arguments: Sequence[str]) -> Dict[str, Dict[str, str]]:
 
 
 def argv(slice_name: str, name: str, config: State, paths: Paths, accelerator: str) -> List[str]:
-    """The command that runs a VM in the foreground.
+    """The command that runs a VM in the foreground, and waits for ``cont`` before the guest's first instruction.
 
     It can't put itself into the background: that needs a fork, which its sandbox forbids.
     """
     return [
         BINARY,
         *("-name", option({"guest": "%s/%s" % (slice_name, name)})),
-        *("-nodefaults", "-no-user-config"),
+        *("-nodefaults", "-no-user-config", "-S"),
         *("-sandbox", _SANDBOX),
         # i440fx boots every image there is, and its one bus has a fixed slot for each device.
         *("-machine", "pc"),

@@ -201,7 +201,7 @@ class DamagedError(RegistryError):
 class Hold(NamedTuple):
     """Who works on a slice: no other run may change it meanwhile. Times are in seconds since 1970.
 
-    ``until`` is when it ends by itself, for a holder that died where nobody can see it.
+    ``until`` is when it ends by itself, for a holder that died where nobody can see it; 0 once it was given up.
     """
 
     slice: str
@@ -210,6 +210,10 @@ class Hold(NamedTuple):
     status: str
     since: int
     until: int
+
+
+_GIVEN_UP = 0
+_HELD = "SELECT * FROM holds WHERE until != ? ORDER BY slice"
 
 
 class Actor(NamedTuple):
@@ -242,9 +246,11 @@ class HeldError(RegistryError):
 
     def __init__(self, hold: Hold) -> None:
         verb = "deleted" if hold.status == DELETING else "deployed"
+        end = "should that run have died, the slice is free again at %s" % _clock(hold.until)
+        if hold.until <= time.time():
+            end = "that run is still there, and has the slice until it ends"
         super().__init__(
-            "slice %s is being %s by %s since %s; should that run have died, the slice is free again at %s"
-            % (hold.slice, verb, hold.holder, _clock(hold.since), _clock(hold.until))
+            "slice %s is being %s by %s since %s; %s" % (hold.slice, verb, hold.holder, _clock(hold.since), end)
         )
         self.hold = hold
 
@@ -262,10 +268,13 @@ class Change(NamedTuple):
 
 def read(connection: sqlite3.Connection) -> Dict[str, Any]:
     """The whole registry, slices ordered by ID. Call it on a snapshot or inside a transaction."""
-    counters = ("revision", "next_id", "last_worker")
-    row = connection.execute("SELECT %s FROM meta" % ", ".join(counters)).fetchone()
-    holds = [Hold(*row)._asdict() for row in connection.execute("SELECT * FROM holds ORDER BY slice")]
-    return dict(zip(counters, row), slices=_records(connection), holds=holds)
+    holds = [Hold(*row)._asdict() for row in connection.execute(_HELD, (_GIVEN_UP,))]
+    return dict(_counters(connection), slices=_records(connection), holds=holds)
+
+
+def _counters(connection: sqlite3.Connection) -> Dict[str, Any]:
+    names = ("revision", "next_id", "last_worker")
+    return dict(zip(names, connection.execute("SELECT %s FROM meta" % ", ".join(names)).fetchone()))
 
 
 def reserve(
@@ -290,13 +299,13 @@ def reserve(
     wanted = dict(record, status=status, reason="")
     try:
         with _transaction(connection):
-            registry = read(connection)
-            stored = _find(registry, record["name"])
+            counters = _counters(connection)
+            stored = _stored(connection, record["name"])
             wanted["has_run"] = bool(stored and stored["has_run"])
             _refuse_stranger(actor, stored or wanted)
             _refuse_stranger(actor, wanted)
             _refuse_held(connection, record["name"], actor)
-            if registry["revision"] != revision:
+            if counters["revision"] != revision:
                 return Change(stored, stored, conflict=True)
             if status == DEPLOYING:
                 _hold(connection, record["name"], status, actor)
@@ -304,10 +313,10 @@ def reserve(
                 return Change(stored, stored)
             _delete(connection, wanted)
             _insert_record(connection, wanted)
-            _refuse_used_ids(wanted, stored, registry["next_id"])
+            _refuse_used_ids(wanted, stored, counters["next_id"])
             _forget_secrets(connection)
-            _advance(connection, max(registry["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
-            return Change(stored, _find(read(connection), record["name"]))
+            _advance(connection, max(counters["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
+            return Change(stored, _stored(connection, record["name"]))
     except sqlite3.IntegrityError as error:
         reason = _holder(connection, record) or error
         raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
@@ -319,7 +328,7 @@ def set_status(
     status: str,
     reason: str,
     actor: Actor = NOBODY,
-    expected: Optional[Record] = None,
+    expected: Optional[Mapping[str, Any]] = None,
 ) -> Change:
     """Set a slice's status and the reason for it; once it is running, its retired VMs are gone.
 
@@ -331,32 +340,28 @@ def set_status(
         status: what it is from now on.
         reason: why.
         actor: who asks.
-        expected: the record from which that was decided, if the slice must not have changed since.
+        expected: ``id`` and ``workers`` that it was decided from: it must not be another slice, or elsewhere, by now.
 
     Raises:
         HeldError: another run works on the slice.
         RegistryError: it is not the actor's to change, has changed, or is not there; one to be deleted may be missing.
     """
     with _transaction(connection):
-        stored = _find(read(connection), name)
+        stored = _stored(connection, name)
         if stored is None:
             if status == DELETING:
                 return Change(None, None)
             raise RegistryError("slice %s is not in the registry" % name)
         _refuse_stranger(actor, stored)
-        if (
-            actor.goes_on
-            and not _hold_of(connection, name)
-            and (stored["status"], stored["reason"]) == (status, reason)
-        ):
-            return Change(stored, stored)  # An earlier try wrote it, and was killed before it could say so.
         _refuse_held(connection, name, actor)
-        if expected is not None and stored != expected:
+        if expected is not None and (
+            stored["id"] != expected["id"] or not set(workers(stored)) <= set(expected["workers"])
+        ):
             raise RegistryError("slice %s has been changed meanwhile; run this again" % name)
         if status in (DEPLOYING, DELETING):
             _hold(connection, name, status, actor)
         else:
-            _give_up(connection, name)
+            _give_up(connection, name, actor)
         wanted = dict(stored, status=status, reason=reason, has_run=stored["has_run"] or status == RUNNING)
         if status == RUNNING:
             wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
@@ -370,6 +375,11 @@ def set_status(
         return Change(stored, wanted)
 
 
+def workers(record: Record) -> List[str]:
+    """Where a slice may have something. Of a design there is nothing on any worker."""
+    return [] if record["status"] == DESIGN else sorted({vm["worker"] for vm in record["vms"]})
+
+
 def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> Change:
     """Remove a slice and everything it holds.
 
@@ -378,11 +388,11 @@ def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> 
         RegistryError: it is not the actor's to remove.
     """
     with _transaction(connection):
-        stored = _find(read(connection), name)
+        stored = _stored(connection, name)
         if stored is not None:
             _refuse_stranger(actor, stored)
             _refuse_held(connection, name, actor)
-            _give_up(connection, name)
+            connection.execute("DELETE FROM holds WHERE slice = ?", (name,))
             _delete(connection, stored)
             _forget_secrets(connection)
             _advance(connection)
@@ -473,13 +483,26 @@ def _is_stranger(actor: Actor, owner: str) -> bool:
 
 def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
     hold = _hold_of(connection, name)
-    if hold and hold.run not in (actor.run, actor.dead_run) and hold.until > time.time():
+    if hold and hold.run not in (actor.run, actor.dead_run) and _lasts(hold, actor):
         raise HeldError(hold)
     if actor.goes_on and (hold is None or hold.run != actor.run):
         raise RegistryError(
             "slice %s: this run was silent for longer than slices_hold_timeout, and another one has worked on it since;"
             " audit_slices says whether anything is off" % name
         )
+
+
+def _lasts(hold: Hold, actor: Actor) -> bool:
+    """Whether a hold counts still. Of a run on its own controller the one who asks knows whether it has died."""
+    return hold.until > time.time() or (
+        hold.until != _GIVEN_UP and _controller(hold.run) == _controller(actor.run) != ""
+    )
+
+
+def _controller(run: str) -> str:
+    """The part of a run that names its controller (host, boot and namespace); empty if it can't be told for certain."""
+    where = run.rsplit("/", 2)[0]
+    return "" if where.endswith("/") else where
 
 
 def _hold_of(connection: sqlite3.Connection, name: str) -> Optional[Hold]:
@@ -495,16 +518,17 @@ def _hold(connection: sqlite3.Connection, name: str, status: str, actor: Actor) 
         connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
-def _give_up(connection: sqlite3.Connection, name: str) -> None:
-    connection.execute("DELETE FROM holds WHERE slice = ?", (name,))
+def _give_up(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
+    """Note that nobody works on a slice any more, and who did last: only that run may say its outcome again."""
+    connection.execute("UPDATE holds SET run = ?, until = ? WHERE slice = ?", (actor.run, _GIVEN_UP, name))
 
 
 def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _find(registry: Mapping[str, Any], name: str) -> Optional[Dict[str, Any]]:
-    return next((record for record in registry["slices"] if record["name"] == name), None)
+def _stored(connection: sqlite3.Connection, name: str) -> Optional[Dict[str, Any]]:
+    return next(iter(_records(connection, name)), None)
 
 
 def _same_design(one: Record, other: Record) -> bool:
@@ -681,14 +705,19 @@ def _values(item: Mapping[str, Any], fields: Sequence[str]) -> List[Any]:
     return [int(item[field]) if field in _FLAGS else item[field] for field in fields]
 
 
-def _records(connection: sqlite3.Connection) -> List[Dict[str, Any]]:
-    vms = _lists(connection, "vms", ("slice_id",), _VM)
-    interfaces = _lists(connection, "interfaces", ("vm_id",), _INTERFACE)
-    links = _lists(connection, "links", ("slice_id",), _LINK)
-    endpoints = _lists(connection, "endpoints", ("slice_id", "number"), _ENDPOINT)
+def _records(connection: sqlite3.Connection, name: Optional[str] = None) -> List[Dict[str, Any]]:
+    """The records of all slices by ID, or only that of the one with the name."""
+    mine = "" if name is None else " WHERE slice_id = (SELECT id FROM slices WHERE name = :name)"
+    of_my_vms = mine and " WHERE vm_id IN (SELECT id FROM vms%s)" % mine
+    values = {"name": name}
+    vms = _lists(connection, "vms" + mine, values, ("slice_id",), _VM)
+    interfaces = _lists(connection, "interfaces" + of_my_vms, values, ("vm_id",), _INTERFACE)
+    links = _lists(connection, "links" + mine, values, ("slice_id",), _LINK)
+    endpoints = _lists(connection, "endpoints" + mine, values, ("slice_id", "number"), _ENDPOINT)
     records = []
-    statement = "SELECT %s FROM slices ORDER BY id" % ", ".join(_SLICE_COLUMNS)
-    for row in connection.execute(statement):
+    only = "" if name is None else " WHERE name = :name"
+    statement = "SELECT %s FROM slices%s ORDER BY id" % (", ".join(_SLICE_COLUMNS), only)
+    for row in connection.execute(statement, values):
         record, (first, size, server) = _item(_SLICE, row), row[len(_SLICE) :]
         key = record["id"]
         record["vlan_pool"] = {"first": first, "size": size}
@@ -700,12 +729,16 @@ def _records(connection: sqlite3.Connection) -> List[Dict[str, Any]]:
 
 
 def _lists(
-    connection: sqlite3.Connection, table: str, parent: Sequence[str], fields: Sequence[str]
+    connection: sqlite3.Connection,
+    rows: str,
+    values: Mapping[str, Any],
+    parent: Sequence[str],
+    fields: Sequence[str],
 ) -> Dict[Tuple[Any, ...], List[Dict[str, Any]]]:
-    """A table's items by their parent's key, in their order."""
+    """The items of some rows (a table, and which of it) by their parent's key, in their order."""
     lists: Dict[Tuple[Any, ...], List[Dict[str, Any]]] = defaultdict(list)
-    statement = "SELECT %s FROM %s ORDER BY position" % (", ".join((*parent, *fields)), table)
-    for row in connection.execute(statement):
+    statement = "SELECT %s FROM %s ORDER BY position" % (", ".join((*parent, *fields)), rows)
+    for row in connection.execute(statement, values):
         lists[row[: len(parent)]].append(_item(fields, row[len(parent) :]))
     return lists
 

@@ -27,6 +27,7 @@ _SECURITY: Spec = {
     "router_mac": {"type": "str"},
     "dhcp_mac": {"type": "str"},
 }
+POOL: Spec = {"first": {"type": "int", "required": True}, "size": {"type": "int", "required": True}}
 PORT: Spec = {
     "name": {"type": "str", "required": True},
     "type": {"type": "str", "choices": ["tap", "internal"], "default": "tap"},
@@ -99,18 +100,22 @@ _SHARED_NETWORK: Spec = {
         },
     },
 }
-# A slice's share of this host; without ``present`` nothing of the slice should be here.
+# What a host has to realize of a slice, as the planner cuts it up.
+HOST_SHARE: Spec = {
+    "retired": {"type": "list", "elements": "dict", "default": []},
+    "overlays": {"type": "list", "elements": "dict", "default": [], "options": OVERLAY},
+    "ports": {"type": "list", "elements": "dict", "default": [], "options": PORT},
+    "vms": {"type": "list", "elements": "dict", "default": [], "options": VM},
+    "network": {"type": "dict", "options": _SHARED_NETWORK},
+}
+# The same with whose it is; without ``present`` nothing of the slice should be here.
 SHARE: Spec = {
     "name": {"type": "str", "required": True},
     "id": {"type": "int", "required": True},
     "present": {"type": "bool", "default": True},
     "owner": {"type": "str"},
     "vlan_pool": {"type": "dict"},
-    "retired": {"type": "list", "elements": "dict", "default": []},
-    "overlays": {"type": "list", "elements": "dict", "default": [], "options": OVERLAY},
-    "ports": {"type": "list", "elements": "dict", "default": [], "options": PORT},
-    "vms": {"type": "list", "elements": "dict", "default": [], "options": VM},
-    "network": {"type": "dict", "options": _SHARED_NETWORK},
+    **HOST_SHARE,
 }
 
 # What belongs to somebody, whichever host it is on.

@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Optional, Set
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._dnsmasq import NAMES
+from ansible_collections.cloudrepo.slices.plugins.module_utils._host import namespaces
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
-from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import SUFFIX
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import DISK_SUFFIX
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import alias_fields
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import slices
@@ -24,7 +25,6 @@ Stamps = Dict[str, List[Dict[str, Any]]]
 _MANIFEST = ".json"
 _STAMP = "cloudrepo-"
 _POOL = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
-_NAMESPACE = re.compile(r"slice-([0-9]{1,9})")
 
 
 def scan(base_dir: str, run_dir: str, dnsmasq_dir: str) -> Stamps:
@@ -53,7 +53,7 @@ def vms(base_dir: str, run_dir: str) -> List[Dict[str, Any]]:
         disks = os.path.join(base_dir, slice_name)
         names: Set[str] = set(_listdir(os.path.join(run_dir, slice_name)))
         for entry in _listdir(disks):
-            names |= {entry[: -len(suffix)] for suffix in (_MANIFEST, SUFFIX) if entry.endswith(suffix)}
+            names |= {entry[: -len(suffix)] for suffix in (_MANIFEST, DISK_SUFFIX) if entry.endswith(suffix)}
         for name in sorted(filter(is_name, names)):
             record = _record(os.path.join(disks, name + _MANIFEST))
             found.append({"slice": slice_name, "name": name, "record": record})
@@ -130,9 +130,3 @@ def _lines(path: str) -> List[str]:
             return [line for line in file if line.strip() and not line.startswith("#")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def namespaces(folder: str) -> List[Dict[str, Any]]:
-    """The slices' network namespaces, whose names are their stamps."""
-    matches = [_NAMESPACE.fullmatch(name) for name in sorted(_listdir(folder))]
-    return [{"name": match.group(0), "slice_id": int(match.group(1))} for match in matches if match]

@@ -23,12 +23,14 @@ from contextlib import suppress
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._cgroup import Groups
+from ansible_collections.cloudrepo.slices.plugins.module_utils._cgroup import find as find_groups
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, remove_file, tidy, write_whole
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, run_each
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     CONFIG,
     MANIFEST,
+    PRELAUNCH,
     PROBE_INPUT,
     RUNNING,
     SILENT,
@@ -113,6 +115,8 @@ def scan(host: Host) -> Dict[str, Vm]:
         process = find(paths)
         pid = process.pid if process else None
         state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
+        if state["status"] == PRELAUNCH:
+            state["interfaces"] = _links_up(state.get("interfaces", []))
         if pid is not None:
             state.update(_losses(pid, paths.disk, state.get("interfaces", [])))
             if host.groups is not None:
@@ -123,6 +127,29 @@ def scan(host: Host) -> Dict[str, Vm]:
     if errors:
         raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
     return {name: found[name] for name in names}
+
+
+def _links_up(interfaces: Sequence[State]) -> List[State]:
+    """The interfaces as QEMU starts with them, whatever the manifest says that they will be."""
+    return [{**nic, "connected": True} for nic in interfaces]
+
+
+def running(base_dir: str, run_dir: str, only: Optional[str]) -> List[Dict[str, Any]]:
+    """What there is of VMs on this host, of one slice or of all, in the words of ``qemu_vm_info``."""
+    folder = find_groups()
+    return [
+        {
+            "slice": name,
+            "name": vm,
+            "id": state.get("id"),
+            "pid": pid,
+            "status": state["status"],
+            "vnc_port": state.get("vnc_port"),
+            "limits": state.get("limits"),
+        }
+        for name in ([only] if only else slices(base_dir, run_dir))
+        for vm, (state, pid) in scan(Host(base_dir, run_dir, name, Groups(folder, name) if folder else None)).items()
+    ]
 
 
 def _losses(pid: int, disk: str, interfaces: Sequence[State]) -> State:
@@ -303,10 +330,7 @@ class Starter(NamedTuple):
         """Start a VM and wait until it runs."""
         paths = self.host.paths(name)
         self._make_files(paths)
-        # QEMU starts with every link up, which is what the manifest says until that is changed.
-        links_up = [{**nic, "connected": True} for nic in config["interfaces"]]
-        started = {**config, "status": RUNNING, "interfaces": links_up}
-        _write_manifest(self.host, name, started)
+        _write_manifest(self.host, name, config)
         command = argv(self.host.slice_name, name, config, paths, self.accelerator)
         remove_file(paths.qemu_log)
         # Read again through this very file: its folder belongs to QEMU's user, who may put another one there.
@@ -315,8 +339,8 @@ class Starter(NamedTuple):
             process = self._spawn([*self.as_user, *command], log)
             try:
                 _limit(self.host, name, process.pid, config)
-                self._wait_until_running(process, paths, log)
-                change(self.host, name, started, config)
+                self._wait_until_ready(process, paths, log)
+                self._release(paths, config)
             except BaseException:
                 process.kill()
                 process.wait()
@@ -352,17 +376,32 @@ class Starter(NamedTuple):
             raise ItemError("%s is not installed" % command[0]) from error
 
     @staticmethod
-    def _wait_until_running(process: subprocess.Popen[bytes], paths: Paths, log: BinaryIO) -> None:
+    def _wait_until_ready(process: subprocess.Popen[bytes], paths: Paths, log: BinaryIO) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None:
             found = find(paths)
-            if found is not None and found.status == RUNNING:
+            if found is not None and found.status == PRELAUNCH:
                 return
             if time.monotonic() > deadline:
                 status = found.status if found else "not there"
                 raise ItemError("QEMU is %s %d seconds after its start" % (status, _START_SECONDS))
             time.sleep(_POLL_SECONDS)
         raise ItemError("QEMU did not start (rc=%d): %s" % (process.returncode, _end_of(log)))
+
+    @staticmethod
+    def _release(paths: Paths, config: State) -> None:
+        """Make the links what they should be, and let the guest begin."""
+        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+            qmp.negotiate()
+            _set_links(qmp, changed_links({"interfaces": _links_up(config["interfaces"])}, config))
+            qmp.execute("cont")
+            if qmp.status() != RUNNING:
+                raise ItemError("QEMU does not run after its start")
+
+
+def _set_links(qmp: Qmp, links: Mapping[str, bool]) -> None:
+    for interface, connected in links.items():
+        qmp.execute("set_link", name=nic_id(interface), up=connected)
 
 
 def _end_of(log: BinaryIO) -> str:
@@ -426,8 +465,7 @@ def change(host: Host, name: str, before: State, after: State) -> None:
             if limited:
                 _limit(host, name, qmp.peer_pid(), after)
             qmp.negotiate()
-            for interface, connected in links.items():
-                qmp.execute("set_link", name=nic_id(interface), up=connected)
+            _set_links(qmp, links)
             if before["status"] != RUNNING:
                 qmp.execute("cont")
     if links or before.get("record") != after.get("record"):

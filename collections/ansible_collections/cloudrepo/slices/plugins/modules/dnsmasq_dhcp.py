@@ -188,69 +188,18 @@ restarted:
   sample: false
 """
 
-import re
-from contextlib import nullcontext
-from typing import Optional
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
-from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
-from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
-from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
-
-
-def run_module(module: AnsibleModule) -> None:
-    params = module.params
-    where = _where(params["slice"], params["state_dir"], params["namespace"])
-    service = _dnsmasq_process.parse(params["slice"], params)
-    serve = params["state"] == "started" and bool(service.networks)
-    with nullcontext() if module.check_mode else serialized("dnsmasq-" + params["slice"]):
-        have = _dnsmasq_process.observed(where, service if serve else None)
-        want = _dnsmasq_process.wanted(where, service) if serve else {}
-        actions = reconcile(want, have, purge=True)
-        if actions and not module.check_mode:
-            if serve:
-                _dnsmasq_process.apply(actions, where, service)
-            else:
-                _dnsmasq_process.remove(where)
-    result = {"changed": bool(actions), "diff": diff(actions)}
-    if params["state"] == "started":
-        result["restarted"] = serve and _dnsmasq_process.needs_restart(actions)
-    module.exit_json(**result)
-
-
-def _where(slice_name: str, state_dir: str, namespace: Optional[str]) -> _dnsmasq_process.Place:
-    for option, name in (("slice", slice_name), ("namespace", namespace)):
-        if name is not None and not is_name(name):
-            raise ValueError("%s %r: a name is %s" % (option, name, NAME_RULE))
-    # The path becomes part of dnsmasq's configuration.
-    if not re.fullmatch(r"/[A-Za-z0-9._/-]+", state_dir):
-        raise ValueError("state_dir %r is not an absolute path of letters, digits and ._-" % state_dir)
-    return _dnsmasq_process.place(state_dir, slice_name, namespace or "")
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_dhcp
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import run
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "slice": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
-            "namespace": {"type": "str"},
-            "domain": {"type": "str"},
-            "state_dir": {"type": "path", "default": "/var/lib/cloudrepo/dnsmasq"},
-            "lease_time": {"type": "int", "default": 3600},
-            "upstream_servers": {"type": "list", "elements": "str"},
-            "networks": {"type": "list", "elements": "dict", "default": [], "options": _specs.NETWORK},
-            "names": {"type": "list", "elements": "dict", "default": [], "options": _specs.NAMES},
-        },
-        required_if=[("state", "started", ("namespace",))],
-        supports_check_mode=True,
+    run(
+        AnsibleModule(
+            argument_spec=_ensure_dhcp.ARGUMENTS, required_if=_ensure_dhcp.REQUIRED_IF, supports_check_mode=True
+        ),
+        _ensure_dhcp.ensure,
     )
-    try:
-        run_module(module)
-    except (CommandError, ItemError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

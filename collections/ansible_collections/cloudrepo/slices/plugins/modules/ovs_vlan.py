@@ -255,63 +255,13 @@ diff:
           - cookie=0xc10d5ec0000003e8,priority=50,vlan_tci=0x1000/0x1000 actions=drop
 """
 
-from contextlib import nullcontext
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
-from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff
-from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import Options, actions, check_host, validate
-
-POOL_SPEC = {"first": {"type": "int", "required": True}, "size": {"type": "int", "required": True}}
-
-
-def run_module(module: AnsibleModule) -> None:
-    params = module.params
-    options = Options(
-        slice=params["slice"],
-        slice_id=params["slice_id"],
-        bridge=params["bridge"],
-        namespace=params["namespace"],
-        tap_user=params["tap_user"],
-        ports=params["ports"],
-        present=params["state"] == "present",
-        purge=params["purge"],
-        owner=params["owner"],
-        vlan_pool=params["vlan_pool"],
-    )
-    validate(options)
-    with nullcontext() if module.check_mode else serialized("ovs_vlan-" + options.slice):
-        host = _ovs_host.scan(options)
-        check_host(options, host, _ovs_host.is_user(options.tap_user))
-        todo = actions(options, host)
-        if todo and not module.check_mode:
-            _ovs_host.apply(todo, options, host)
-    module.exit_json(changed=bool(todo), diff=diff(todo))
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_ports
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import run
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "slice": {"type": "str", "required": True},
-            "slice_id": {"type": "int", "required": True},
-            "owner": {"type": "str"},
-            "vlan_pool": {"type": "dict", "options": POOL_SPEC},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "purge": {"type": "bool", "default": False},
-            "bridge": {"type": "str", "default": "br-int"},
-            "namespace": {"type": "str"},
-            "tap_user": {"type": "str", "default": "slices-qemu"},
-            "ports": {"type": "list", "elements": "dict", "default": [], "options": _specs.PORT},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        run_module(module)
-    except (CommandError, ItemError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    run(AnsibleModule(argument_spec=_ensure_ports.ARGUMENTS, supports_check_mode=True), _ensure_ports.ensure)
 
 
 if __name__ == "__main__":

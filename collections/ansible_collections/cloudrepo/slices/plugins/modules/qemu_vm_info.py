@@ -89,11 +89,10 @@ vms:
 
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
-from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, scan, slices
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import running
 
 
 def main() -> None:
@@ -110,22 +109,7 @@ def main() -> None:
         module.fail_json(msg='slice "%s": the name must be %s' % (only, NAME_RULE))
     try:
         base_dir, run_dir = (normal_path(option, module.params[option]) for option in ("base_dir", "run_dir"))
-        groups = _cgroup.find()
-        found = [
-            {
-                "slice": name,
-                "name": vm,
-                "id": state.get("id"),
-                "pid": pid,
-                "status": state["status"],
-                "vnc_port": state.get("vnc_port"),
-                "limits": state.get("limits"),
-            }
-            for name in ([only] if only else slices(base_dir, run_dir))
-            for vm, (state, pid) in scan(
-                Host(base_dir, run_dir, name, _cgroup.Groups(groups, name) if groups else None)
-            ).items()
-        ]
+        found = running(base_dir, run_dir, only)
     except (ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, vms=found)

@@ -18,6 +18,12 @@ options:
     description: What M(cloudrepo.slices.slice_shares) returned.
     type: dict
     required: true
+  shares_again:
+    description:
+      - The same, of the registry as it was once the hosts had been looked at.
+      - What changed meanwhile is not judged.
+    type: dict
+    required: true
   slice:
     description:
       - The one slice that was asked for.
@@ -35,6 +41,10 @@ options:
     description: What M(cloudrepo.slices.slice_orphans) returned, by host.
     type: dict
     default: {}
+  remove:
+    description: Whether the orphans were to be removed.
+    type: bool
+    default: false
   output:
     description: What to print.
     type: str

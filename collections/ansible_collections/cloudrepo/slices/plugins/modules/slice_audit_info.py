@@ -198,9 +198,9 @@ checked:
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _audit_host, _host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import as_dicts
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import validated
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 
 
@@ -210,15 +210,10 @@ def parse_shares(shares: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     Raises:
         ValueError: one is wrong.
     """
-    validator = ArgumentSpecValidator(_specs.SHARE)
-    parsed = []
-    for share in shares:
-        result = validator.validate(dict(share))
-        if result.error_messages:
-            raise ValueError("slices: %s" % "; ".join(result.error_messages))
-        if not is_name(result.validated_parameters["name"]):
-            raise ValueError("slices: %r is not the name of a slice" % result.validated_parameters["name"])
-        parsed.append(result.validated_parameters)
+    parsed = [validated(_specs.SHARE, share, "slices") for share in shares]
+    for share in parsed:
+        if not is_name(share["name"]):
+            raise ValueError("slices: %r is not the name of a slice" % share["name"])
     return parsed
 
 

@@ -54,8 +54,25 @@ options:
     description: Whether the screens ask for a password, without which only the loopback is allowed.
     type: bool
     default: false
+  registry_path:
+    description:
+      - The file of the registry, which is read as well, for the host that has it.
+      - That costs nearly nothing here, and a round of its own otherwise.
+    type: path
+  vms:
+    description: Whether a worker is asked which VMs it has, too.
+    type: bool
+    default: false
+  run_dir:
+    description: The folder of the VMs' sockets and pidfiles.
+    type: path
+    default: /run/cloudrepo/vms
+  slice:
+    description: Only this slice's VMs. Those of all slices by default.
+    type: str
 seealso:
   - module: cloudrepo.slices.slice_registry
+  - module: cloudrepo.slices.qemu_vm_info
 """
 
 EXAMPLES = r"""
@@ -100,6 +117,11 @@ host:
       type: dict
       sample:
         cirros-0.6.2-x86_64-disk.img: 117440512
+    image_bytes:
+      description: The size of the file of each of them, in bytes.
+      type: dict
+      sample:
+        cirros-0.6.2-x86_64-disk.img: 21430272
     stamps:
       description:
         - The VMs and namespaces of slices on the host, with the IDs that were given to them.
@@ -119,11 +141,29 @@ host:
       type: list
       elements: str
       sample: ["slices_accelerator is kvm, but /dev/kvm can't be opened"]
+registry:
+  description: What the registry has, as M(cloudrepo.slices.slice_registry) returns it.
+  returned: success, with O(registry_path)
+  type: dict
+workers:
+  description: On which workers each slice may have something, by its name.
+  returned: success, with O(registry_path)
+  type: dict
+  sample: {"web": ["worker1", "worker2"]}
+vms:
+  description: The VMs, as M(cloudrepo.slices.qemu_vm_info) returns them.
+  returned: success, with O(vms)
+  type: list
+  elements: dict
 """
+
+from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _host
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
 
 ARGUMENT_SPEC = {
     "roles": {"type": "list", "elements": "str", "choices": ["worker", "network"], "required": True},
@@ -133,6 +173,10 @@ ARGUMENT_SPEC = {
     "accelerator": {"type": "str", "default": "auto"},
     "vnc_listen": {"type": "str", "default": "127.0.0.1"},
     "vnc_passwords": {"type": "bool", "default": False},
+    "registry_path": {"type": "path"},
+    "vms": {"type": "bool", "default": False},
+    "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
+    "slice": {"type": "str"},
 }
 
 
@@ -142,17 +186,45 @@ def main() -> None:
     params = module.params
     try:
         base_dir = normal_path("base_dir", params["base_dir"])
+        images = _host.images(base_dir)
         host = {
             **_host.capacity(base_dir),
             "kvm": _host.has_kvm(),
-            "images": _host.images(base_dir),
+            "images": {name: image.virtual_size for name, image in images.items()},
+            "image_bytes": {name: image.size for name, image in images.items()},
             "stamps": _host.stamps(base_dir),
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
             "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
-    except (OSError, ValueError) as error:
+        more = {**_read_registry(params["registry_path"]), **_vms(base_dir, params)}
+    except (ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, host=host)
+    module.exit_json(changed=False, host=host, **more)
+
+
+def _read_registry(path: Optional[str]) -> Dict[str, Any]:
+    if path is None:
+        return {}
+    # Python compiles at each call what a module imports, and only one host has a registry.
+    from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+
+    try:
+        with _registry.opened(normal_path("registry_path", path), write=False) as connection:
+            registry = _registry.read(connection)
+    except _registry.RegistryError as error:
+        raise ValueError(str(error)) from error
+    workers = {record["name"]: _registry.workers(record) for record in registry["slices"]}
+    return {"registry": registry, "workers": workers}
+
+
+def _vms(base_dir: str, params: Dict[str, Any]) -> Dict[str, Any]:
+    if not params["vms"] or _host.WORKER not in params["roles"]:
+        return {}
+    from ansible_collections.cloudrepo.slices.plugins.module_utils import _vms
+
+    only, run_dir = params["slice"], normal_path("run_dir", params["run_dir"])
+    # What is no name is no slice's, and no path.
+    return {"vms": _vms.running(base_dir, run_dir, only) if only is None or is_name(only) else []}
 
 
 if __name__ == "__main__":

@@ -138,53 +138,18 @@ uplink:
   sample: eth0
 """
 
-from contextlib import nullcontext
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _internet_host, _specs
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
-from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
-from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
-
-
-def run_module(module: AnsibleModule) -> None:
-    options = _internet.parse_options(module.params)
-    with nullcontext() if module.check_mode else serialized("slice_nat"):
-        host = _internet_host.scan(options)
-        _internet.validate(options, host)
-        actions = reconcile(_internet.wanted(options, host), _internet.observed(options, host), purge=True)
-        if actions and not module.check_mode:
-            _internet_host.apply(actions, options, host)
-    result = {"changed": bool(actions), "diff": diff(actions)}
-    if options.present:
-        result["uplink"] = _internet.uplink(options, host)
-    module.exit_json(**result)
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_nat
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import run
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "slice": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "bridge": {"type": "str", "default": "br-int"},
-            "vlan": {"type": "int", "default": 400},
-            "subnet": {"type": "str", "default": "10.60.7.0/24"},
-            "uplink": {"type": "str"},
-            "namespace": {"type": "str"},
-            "interface": {"type": "str"},
-            "server_address": {"type": "str"},
-            "addresses": {"type": "list", "elements": "dict", "default": [], "options": _specs.GUEST},
-            "protected_networks": {"type": "list", "elements": "str", "default": []},
-            "protected_addresses": {"type": "list", "elements": "str", "default": []},
-        },
-        required_by={"interface": ("namespace", "server_address"), "server_address": ("interface",)},
-        supports_check_mode=True,
+    run(
+        AnsibleModule(
+            argument_spec=_ensure_nat.ARGUMENTS, required_by=_ensure_nat.REQUIRED_BY, supports_check_mode=True
+        ),
+        _ensure_nat.ensure,
     )
-    try:
-        run_module(module)
-    except (CommandError, ItemError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

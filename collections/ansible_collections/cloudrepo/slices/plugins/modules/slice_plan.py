@@ -89,4 +89,18 @@ record:
   description: The slice's record as the registry has it.
   returned: success
   type: dict
+leaving:
+  description: The VMs that the spec no longer names, by name.
+  returned: success
+  type: list
+  elements: str
+lacking_images:
+  description: The workers that have not got a base image which their disks need.
+  returned: success
+  type: list
+  elements: str
+reserved_at:
+  description: When that was, in seconds since 1970.
+  returned: success
+  type: float
 """

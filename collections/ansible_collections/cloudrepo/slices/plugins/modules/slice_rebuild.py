@@ -18,8 +18,8 @@ description:
     port as it was. Any other is V(failed) with the reason. It keeps its numbers, and can be deleted.
   - What was only designed, or has no VM, has left nothing on any host and can't be restored.
     Nor can the IDs that were given out and are on no host any more, so these may be used again.
-  - Fails if a host of the groups C(workers) and C(network_node) was not asked or did not answer, if two hosts
-    contradict each other, or if the registry holds slices. Then nothing is changed.
+  - Fails if a host of the groups C(workers) and C(network_node) was not asked or did not answer, unless it is one of
+    O(lost_hosts), if two hosts contradict each other, or if the registry holds slices. Then nothing is changed.
 options:
   registry_path:
     description: The registry's file on the network node.
@@ -27,6 +27,15 @@ options:
     required: true
   admins:
     description: Users who may do this, where it is certain who asks.
+    type: list
+    elements: str
+    default: []
+  lost_hosts:
+    description:
+      - Workers that are gone for good. Nothing is expected from them, so no slice is known to be whole, and all are
+        V(failed) until they are deployed again.
+      - The next 10000 IDs are left out, for what such a worker may carry. VLANs and addresses that were used only there
+        are free again.
     type: list
     elements: str
     default: []

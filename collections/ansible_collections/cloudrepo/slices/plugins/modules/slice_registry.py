@@ -97,8 +97,8 @@ options:
     default: []
   hold_timeout:
     description:
-      - How many seconds at most a run holds the slice that it deploys or deletes.
-      - Others are refused meanwhile, unless the run that holds it was on the same controller and is no longer there.
+      - How many seconds a run holds the slice that it deploys or deletes, counted from its last word to the registry.
+      - Runs on the same controller know better. They are refused for as long as the run is there, and no longer.
     type: int
     default: 900
   for_admins:
@@ -132,10 +132,23 @@ options:
         description: A run that is known to have died.
         type: str
         default: ""
+  expected:
+    description:
+      - For O(state=status), the slice as it was read. If it is another one, or elsewhere, by now, it is refused.
+    type: dict
+    suboptions:
+      id:
+        description: Its ID.
+        type: int
+        required: true
+      workers:
+        description: The workers that it was on.
+        type: list
+        elements: str
+        required: true
   record:
     description:
       - The slice as it was planned. Required for O(state=reserved).
-      - For O(state=status), the slice as it was read; it is refused if the slice has changed since.
       - For O(state=passwords), the slice whose VMs get one.
     type: dict
     suboptions: &record
@@ -419,6 +432,11 @@ registry:
           status: deploying
           since: 1795230845
           until: 1795231745
+workers:
+  description: On which workers each slice may have something, by its name.
+  returned: O(state=read)
+  type: dict
+  sample: {"web": ["worker1", "worker2"]}
 held:
   description: Who works on the slice, as in RV(registry.holds), if that is why the module failed.
   returned: failure
@@ -522,6 +540,8 @@ RECORD_SPEC = {
     "links": _items(LINK_SPEC),
 }
 
+EXPECTED_SPEC = {"id": _needed("int"), "workers": {"type": "list", "elements": "str", "required": True}}
+
 STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt", "passwords"]
 
 ACTOR_SPEC = {
@@ -547,6 +567,7 @@ ARGUMENT_SPEC = {
     "goes_on": {"type": "bool", "default": False},
     "actor": {"type": "dict", "options": ACTOR_SPEC},
     "record": {"type": "dict", "options": RECORD_SPEC},
+    "expected": {"type": "dict", "options": EXPECTED_SPEC},
     "records": {"type": "list", "elements": "dict", "options": RECORD_SPEC},
 }
 
@@ -588,8 +609,8 @@ def _change(params: Dict[str, Any], write: bool) -> _registry.Change:
             arguments = {name: params[name] for name in ("record", "status", "revision", "next_id", "last_worker")}
             return _registry.reserve(connection, actor=actor, **arguments)
         if params["state"] == "status":
-            name, status, reason, record = (params[key] for key in ("slice", "status", "reason", "record"))
-            return _registry.set_status(connection, name, status, reason, actor, record)
+            name, status, reason, expected = (params[key] for key in ("slice", "status", "reason", "expected"))
+            return _registry.set_status(connection, name, status, reason, actor, expected)
         return _registry.remove(connection, params["slice"], actor)
 
 
@@ -660,7 +681,9 @@ def main() -> None:
             _registry.refuse_all_but_admins(_actor(params))
         if params["state"] == "read":
             with _registry.opened(params["path"], write=False) as connection:
-                module.exit_json(changed=False, registry=_registry.read(connection))
+                registry = _registry.read(connection)
+            where = {record["name"]: _registry.workers(record) for record in registry["slices"]}
+            module.exit_json(changed=False, registry=registry, workers=where)
         if params["state"] in _WHOLE:
             module.exit_json(**_WHOLE[params["state"]](params, not module.check_mode))
         # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
@@ -668,6 +691,8 @@ def main() -> None:
         result = _result(params, change)
         if (result["changed"] or _moves_hold(params, change)) and not module.check_mode:
             result = _result(params, _change(params, write=True))
+        if not module._diff:
+            result.pop("diff")  # Two whole records, which nobody looks at.
     except _registry.HeldError as error:
         module.fail_json(msg=str(error), held=error.hold._asdict())
     except _registry.RegistryError as error:

@@ -28,6 +28,10 @@ options:
   flavors:
     description: The flavors that the spec may use; of two with one name the later counts.
     type: raw
+  switches:
+    description: Settings by their names, each of which has to be true or false.
+    type: dict
+    default: {}
   name_only:
     description: Only find out which slice is meant. Its spec need not exist.
     type: bool

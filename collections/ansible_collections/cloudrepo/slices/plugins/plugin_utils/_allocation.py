@@ -11,12 +11,12 @@ not free: they run until all others do.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import _addressing as rules
-from ._known import Known, number_of
-from ._netaddr import IPNetwork
+from ._known import Known
 from ._schema import SpecError
 from ._settings import Settings
 from ._spec import Link, SliceSpec
@@ -25,25 +25,29 @@ Record = dict[str, Any]
 
 
 def vlan_pool(
-    slice_id: int, spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings
+    slice_id: int, spec: SliceSpec, known: Known, others: Sequence[Record], settings: Settings, vlans: range
 ) -> dict[str, int]:
     size = spec.vlan_pool_size or (known.pool["size"] if known.pool else rules.POOL_SIZE)
     taken = set(settings.reserved_vlans) | {settings.internet_vlan}
-    holders: dict[int, str] = {}
-    for record in others:
-        first = record["vlan_pool"]["first"]
-        holders.update((vlan, record["name"]) for vlan in range(first, first + record["vlan_pool"]["size"]))
+    pools = {record["name"]: _vlans_of(record["vlan_pool"]) for record in others}
+    taken.update(*pools.values())
     if known.pool is not None:
         pool = {"first": known.pool["first"], "size": max(known.pool["size"], size)}
         for vlan in range(pool["first"] + known.pool["size"], pool["first"] + pool["size"]):
-            if vlan in taken or vlan in holders or vlan > rules.LAST_VLAN:
-                holder = f"slice {holders[vlan]}" if vlan in holders else "the reserved VLANs"
-                raise SpecError(f"vlan_pool_size: the pool can't grow to {size} VLANs, VLAN {vlan} belongs to {holder}")
+            if vlan in taken or vlan >= vlans.stop:
+                holders = [f"slice {name}" for name, other in pools.items() if vlan in other] or ["the reserved VLANs"]
+                raise SpecError(
+                    f"vlan_pool_size: the pool can't grow to {size} VLANs, VLAN {vlan} belongs to {holders[-1]}"
+                )
         return pool
-    found = rules.find_pool(slice_id, size, taken | holders.keys())
+    found = rules.find_pool(slice_id, size, taken, vlans)
     if found is None:
         raise SpecError(f"slice {spec.name}: no {size} VLANs in a row are free for its pool")
     return {"first": found, "size": size}
+
+
+def _vlans_of(pool: Mapping[str, int]) -> range:
+    return range(pool["first"], pool["first"] + pool["size"])
 
 
 def link_records(
@@ -116,9 +120,9 @@ def _link(link: Link, number: int, vlan: int) -> Record:
 
 def check_subnets(spec: SliceSpec, links: Mapping[str, Record], settings: Settings) -> None:
     """Refuse overlaps: a guest or gateway on both could not tell them apart."""
-    networks = [(IPNetwork(links[link.name]["subnet"]), link.label) for link in spec.links]
+    networks = [(rules.subnet_of(links[link.name]["subnet"]), link.label) for link in spec.links]
     if any(vm.internet for vm in spec.vms):
-        networks.append((IPNetwork(settings.internet_subnet), "the internet VLAN"))
+        networks.append((rules.subnet_of(settings.internet_subnet), "the internet VLAN"))
     networks.sort(key=lambda pair: (pair[0].first, -pair[0].last))
     for (wide, first), (narrow, second) in itertools.pairwise(networks):
         if narrow.first <= wide.last:
@@ -131,17 +135,20 @@ def link_addresses(
     """The address of each VM on each link with DHCP, by VM and link."""
     addresses = {}
     kept_links = known_links(spec, known)
+    used_on: dict[int, set[int]] = defaultdict(set)
+    for vlan, text in _guest_addresses(retired):
+        used_on[vlan].add(rules.number_of(text))
     for link in spec.links:
-        used = set(_guest_addresses(links[link.name]["vlan"], retired))
+        used = used_on[links[link.name]["vlan"]]
         server = links[link.name]["server_address"]
-        if server and number_of(server) in used:
+        if server and rules.number_of(server) in used:
             raise SpecError(
                 f"{link.label}: its server's address {server} is not free until {_names(retired)} is gone: "
                 f"deploy once with its old subnet"
             )
         if not link.dhcp:
             continue
-        subnet = IPNetwork(links[link.name]["subnet"])
+        subnet = rules.subnet_of(links[link.name]["subnet"])
         room = rules.guest_range(subnet)
         if len(link.endpoints) > len(room):
             raise SpecError(
@@ -171,12 +178,14 @@ def internet_addresses(spec: SliceSpec, known: Known, others: Sequence[Record], 
     wanted = [vm for vm in spec.vms if vm.internet]
     if not wanted:
         return {}
-    subnet = IPNetwork(settings.internet_subnet)
-    taken = set(_addresses_on(settings.internet_vlan, others))
+    subnet = rules.subnet_of(settings.internet_subnet)
+    guests = _guest_addresses(vm for record in others for vm in record["vms"])
+    taken = {rules.number_of(address) for vlan, address in guests if vlan == settings.internet_vlan}
+    taken |= {rules.number_of(record["internet"]["server_address"]) for record in others if record["internet"]}
     kept = {vm: address for vm in known.vms if (address := known.address(vm, "eth0")) is not None}
     taken |= set(kept.values())
     hosts = range(rules.gateway_address(subnet) + 1, rules.last_address(subnet) + 1)
-    server = number_of(known.server_address) if known.server_address else None
+    server = rules.number_of(known.server_address) if known.server_address else None
     if server is None or server not in hosts:
         # From the top, so that guests and servers meet only when the subnet is full.
         server = next(iter(rules.lowest_free(hosts[::-1], taken)), None)
@@ -196,18 +205,14 @@ def internet_addresses(spec: SliceSpec, known: Known, others: Sequence[Record], 
     return addresses
 
 
-def _addresses_on(vlan: int, records: Iterable[Mapping[str, Any]]) -> Iterable[int]:
-    for record in records:
-        if record["internet"]:
-            yield number_of(record["internet"]["server_address"])
-        yield from _guest_addresses(vlan, record["vms"])
-
-
-def _guest_addresses(vlan: int, vms: Iterable[Mapping[str, Any]]) -> Iterable[int]:
-    for vm in vms:
-        for interface in vm["interfaces"]:
-            if interface["vlan"] == vlan and interface["address"]:
-                yield number_of(interface["address"])
+def _guest_addresses(vms: Iterable[Mapping[str, Any]]) -> Iterable[tuple[int, str]]:
+    """Each VLAN and address that a guest has."""
+    return (
+        (interface["vlan"], interface["address"])
+        for vm in vms
+        for interface in vm["interfaces"]
+        if interface["address"]
+    )
 
 
 def vnc_ports(spec: SliceSpec, known: Known, others: Sequence[Record]) -> dict[str, int]:

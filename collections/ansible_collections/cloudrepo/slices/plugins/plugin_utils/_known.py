@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._netaddr import IPAddress
+from ._addressing import number_of
 
 # No disk exists yet in these states, so anything about a VM may still change.
 _NOTHING_STARTED = ("design",)
@@ -53,8 +53,3 @@ class Known:
             if known["name"] == interface and known["address"]:
                 return number_of(known["address"])
         return None
-
-
-def number_of(address: str) -> int:
-    """An address, with or without a prefix length, as a number."""
-    return int(IPAddress(address.partition("/")[0]))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from ._schema import SpecError
 
 try:
-    from netaddr import AddrFormatError, IPAddress, IPNetwork
+    from netaddr import AddrFormatError, IPNetwork
 except ImportError:
-    AddrFormatError = IPAddress = IPNetwork = None  # type: ignore[assignment, misc]
+    AddrFormatError = IPNetwork = None  # type: ignore[assignment, misc]
 
-__all__ = ["AddrFormatError", "IPAddress", "IPNetwork", "require_netaddr"]
+__all__ = ["AddrFormatError", "IPNetwork", "require_netaddr"]
 
 
 def require_netaddr() -> None:

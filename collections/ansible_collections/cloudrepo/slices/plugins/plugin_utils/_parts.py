@@ -10,6 +10,7 @@ or more, so all links are in some part. What a VM, a link or an endpoint is made
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,22 +21,31 @@ _NOT_HEAD = ("status", "reason", "has_run", "vms", "links", "internet")
 _PLACE = "position"
 
 
-def part_of(record: Mapping[str, Any], position: int) -> Record:
-    """What the VM at ``position`` carries of its slice's record."""
-    vm = record["vms"][position]
-    return {
-        "slice": {
-            **{field: value for field, value in record.items() if field not in _NOT_HEAD},
+def parts_of(record: Mapping[str, Any]) -> list[Record]:
+    """What each VM carries of its slice's record, in the order of the VMs."""
+    head = {field: value for field, value in record.items() if field not in _NOT_HEAD}
+    links = _links_by_vm(record["links"])
+    return [
+        {
             # Only where this VM has it, so that a first VM with internet changes nothing about the others.
-            "internet": record["internet"] if _has_internet(vm) else None,
-        },
-        "vm": {**vm, _PLACE: position},
-        "links": [
-            {**link, "endpoints": ends, _PLACE: place}
-            for place, link in enumerate(record["links"])
-            if (ends := [{**end, _PLACE: at} for at, end in enumerate(link["endpoints"]) if end["vm"] == vm["name"]])
-        ],
-    }
+            "slice": {**head, "internet": record["internet"] if _has_internet(vm) else None},
+            "vm": {**vm, _PLACE: position},
+            "links": links.get(vm["name"], []),
+        }
+        for position, vm in enumerate(record["vms"])
+    ]
+
+
+def _links_by_vm(links: Iterable[Mapping[str, Any]]) -> dict[str, list[Record]]:
+    """Each VM's copies of its links, with its own endpoints only."""
+    copies: dict[str, list[Record]] = defaultdict(list)
+    for place, link in enumerate(links):
+        ends: dict[str, list[Record]] = defaultdict(list)
+        for at, end in enumerate(link["endpoints"]):
+            ends[end["vm"]].append({**end, _PLACE: at})
+        for vm, own in ends.items():
+            copies[vm].append({**link, "endpoints": own, _PLACE: place})
+    return copies
 
 
 def _has_internet(vm: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,10 +46,12 @@ DEFAULT_OVERCOMMIT = Room(4.0, 1.0, 1.0)
 
 
 class Stamp(NamedTuple):
-    """Something of a slice that was found on a host, and the ID that was given to it."""
+    """Something on a host: of which slice and VM (empty if it does not say), and its ID, if that is known."""
 
+    slice: str
+    vm: str
     name: str
-    id: int
+    id: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ def disk_mb(disk_gb: float) -> int:
     return math.ceil(disk_gb * 1024)
 
 
+class Candidate(NamedTuple):
+    """A worker that may have room: its rank, the lower the better, and its place in the inventory."""
+
+    rank: float
+    position: int
+
+
 class Placement:
     """The room left on the workers, and the policy that chooses among them.
 
@@ -105,13 +114,13 @@ class Placement:
         self.workers = {worker.name: worker for worker in workers}
         self.last_worker = last_worker
         self._usable = [worker.name for worker in workers if not worker.problem]
-        self._position = {worker.name: index for index, worker in enumerate(workers)}
+        self._names = [worker.name for worker in workers]
+        self._position = {name: index for index, name in enumerate(self._names)}
         self._left = {worker.name: worker.room.times(overcommit) for worker in workers}
-        self._order = {
-            "round_robin": self._rotated,
-            "packed": lambda: iter(self._usable),
-            "balanced": self._emptiest,
-        }[policy]
+        self._policy = policy
+        # For each need, the usable workers that may have room for it, by rank and position. While VMs are placed room
+        # only shrinks: who lacks some is never asked again, and a rank that is out of date is too good, never too bad.
+        self._candidates: dict[Room, list[Candidate]] = {}
         for vm in placed:
             if vm["worker"] in self._left:
                 self._left[vm["worker"]] = self._left[vm["worker"]].minus(vm_room(vm))
@@ -124,16 +133,24 @@ class Placement:
         if lack:
             raise SpecError(f"{label}: no room to grow on {worker}: it lacks {lack}")
         self._left[worker] = self._left[worker].minus(extra)
+        self._candidates.clear()
 
     def place(self, need: Room, label: str) -> str:
         """Choose a worker with room for a new VM."""
         if not self._usable:
             problems = (f"{worker.name} {worker.problem}" for worker in self.workers.values())
             raise SpecError(f"{label}: no worker can take VMs: {self._listed(problems)}")
-        for name in self._order():
+        if need not in self._candidates:
+            self._candidates[need] = []
+            for name in self._usable:
+                self._push(self._candidates[need], name)
+        candidates = self._candidates[need]
+        while candidates:
+            name = self._pop(candidates)
             if not self._left[name].lack(need):
                 self._left[name] = self._left[name].minus(need)
                 self.last_worker = name
+                self._push(candidates, name)
                 return name
         lacks = (f"{name} lacks {self._left[name].lack(need)}" for name in self._usable)
         raise SpecError(f"{label}: no worker with room: {self._listed(lacks)}")
@@ -150,15 +167,23 @@ class Placement:
         self._left[name] = self._left[name].minus(need)
         return name
 
-    def _rotated(self) -> Iterator[str]:
-        """The usable workers from the one after the last on, in the inventory's order."""
-        last = self._position.get(self.last_worker, -1)
-        start = bisect.bisect_right(self._usable, last, key=self._position.__getitem__)
-        for offset in range(len(self._usable)):
-            yield self._usable[(start + offset) % len(self._usable)]
+    def _push(self, candidates: list[Candidate], name: str) -> None:
+        bisect.insort(candidates, Candidate(self._rank(name), self._position[name]))
 
-    def _emptiest(self) -> Iterator[str]:
-        yield from sorted(self._usable, key=lambda name: (-self._left[name].memory_mb, self._position[name]))
+    def _pop(self, candidates: list[Candidate]) -> str:
+        """Take out the one whose turn it is: in a round the first after the last, else the first."""
+        while True:
+            last = self._position.get(self.last_worker, -1)
+            turn = bisect.bisect(candidates, (0, last)) % len(candidates) if self._policy == "round_robin" else 0
+            rank, position = candidates.pop(turn)
+            name = self._names[position]
+            if rank == self._rank(name):
+                return name
+            self._push(candidates, name)
+
+    def _rank(self, name: str) -> float:
+        """What comes before the order of the inventory: the emptiest first, if it matters."""
+        return -self._left[name].memory_mb if self._policy == "balanced" else 0
 
     @staticmethod
     def _listed(texts: Iterable[str]) -> str:

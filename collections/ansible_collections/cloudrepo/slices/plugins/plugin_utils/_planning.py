@@ -10,8 +10,10 @@ the same name (slice, VM, link) keeps its numbers; only what is new gets new one
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 from . import _addressing as rules
@@ -20,11 +22,42 @@ from ._cabling import lay_cables, name_endpoints
 from ._known import Known
 from ._placement import Placement, Room, Worker, disk_mb, vm_room
 from ._schema import SpecError
-from ._settings import Cluster, Settings
-from ._shares import host_shares
-from ._spec import Flavor, SliceSpec, Vm, check_owner
+from ._settings import Cluster, Settings, parse_cluster, parse_settings
+from ._shares import host_shares, nothing
+from ._spec import Flavor, SliceSpec, Vm, check_owner, parse_flavors, parse_spec
 
 Record = dict[str, Any]
+
+
+def plan_from(raw_spec: object, options: Mapping[str, Any], vlans: range = rules.POOL_VLANS) -> Record:
+    """Plan one slice from plain data.
+
+    Args:
+        raw_spec: what the user wrote.
+        options: all others of the lookup ``slice_planner``, by their names.
+        vlans: what pools are made of; a measurement may plan with more than a network has.
+
+    Raises:
+        SpecError: see ``plan``, or something that is given is wrong in itself.
+    """
+    with _no_collection():
+        flavors = parse_flavors(options["flavors"])
+        settings = parse_settings(options)
+        cluster = parse_cluster(options["workers"], options["network_node"], options["images"])
+        spec = parse_spec(raw_spec, vlans)
+        return plan(spec, options["owner"], flavors, cluster, options["registry"], settings, vlans)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A plan has no cycles to collect, and of a large one the search for them takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def plan(
@@ -34,6 +67,7 @@ def plan(
     cluster: Cluster,
     registry: Mapping[str, Any],
     settings: Settings,
+    vlans: range = rules.POOL_VLANS,
 ) -> Record:
     """Plan one slice.
 
@@ -44,6 +78,7 @@ def plan(
         cluster: the hosts.
         registry: the registry's snapshot, as ``slice_registry`` reads it.
         settings: what the inventory decides.
+        vlans: what pools are made of.
 
     Returns:
         ``slice`` (the registry's record), ``changed``, ``revision``, ``next_id``, ``last_worker``, ``warnings``, and
@@ -70,7 +105,7 @@ def plan(
     vm_ids = {vm.name: known.vms[vm.name]["id"] if vm.name in known.vms else next(next_id) for vm in spec.vms}
 
     retired = _retired(spec, known)
-    pool = vlan_pool(slice_id, spec, known, others, settings)
+    pool = vlan_pool(slice_id, spec, known, others, settings, vlans)
     links = link_records(spec, known, retired, pool)
     check_subnets(spec, links, settings)
     placement = _placement(spec, known, others, registry, cluster, settings)
@@ -84,9 +119,11 @@ def plan(
     addresses = link_addresses(spec, links, known, retired)
     internet = internet_addresses(spec, known, others, settings)
     ports = vnc_ports(spec, known, others)
+    routed = {link["number"] for link in links.values() if link["gateway"]}
     vms = []
     for vm in spec.vms:
         interfaces = _interfaces(vm, vm_ids[vm.name], cables[vm.name], links, addresses, internet, settings)
+        _choose_default_route(vm, interfaces, routed)
         worker = placement.workers[workers[vm.name]]
         vms.append(_vm_record(vm_ids[vm.name], vm, sizes[vm.name], worker, ports[vm.name], interfaces))
     name_endpoints(spec, cables, links)
@@ -103,6 +140,8 @@ def plan(
         "internet": {"server_address": internet[""]} if internet else None,
     }
     hosts = host_shares(record, cluster, settings)
+    for worker in cluster.workers:
+        _retire_strays(spec.name, worker, hosts)
     if retired and not internet:
         # Its port goes with the retired VMs, so until then nobody else may get its address.
         record["internet"] = known.internet
@@ -112,7 +151,7 @@ def plan(
         "revision": registry["revision"],
         "next_id": next(next_id),
         "last_worker": placement.last_worker,
-        "warnings": [f"worker {w.name} {w.problem}: it gets no new VMs" for w in cluster.workers if w.problem],
+        "warnings": [*_problems(cluster), *_unknown(cluster, [record, *others])],
         "hosts": hosts,
     }
 
@@ -126,6 +165,31 @@ def _check_stamps(cluster: Cluster, next_id: int) -> None:
                     f"{host.name} carries {stamp.name} with ID {stamp.id}, which the registry has not given out yet: "
                     f"was it lost, or replaced by an older copy? Run the playbook rebuild_registry"
                 )
+
+
+def _retire_strays(slice_name: str, worker: Worker, hosts: dict[str, Record]) -> None:
+    """Have a worker lose the VMs that the slice has elsewhere: given up for lost, it is back."""
+    share = hosts.get(worker.name, nothing())
+    wanted = {vm["name"] for vm in (*share["vms"], *share["retired"])}
+    strays = {stamp.vm for stamp in worker.stamps if stamp.slice == slice_name and stamp.vm not in wanted}
+    if strays and not worker.problem:
+        share["retired"] += [{"name": name} for name in sorted(strays)]
+        hosts[worker.name] = share
+
+
+def _problems(cluster: Cluster) -> Iterable[str]:
+    return (
+        f"worker {worker.name} {worker.problem}: it gets no new VMs" for worker in cluster.workers if worker.problem
+    )
+
+
+def _unknown(cluster: Cluster, records: Sequence[Record]) -> Iterable[str]:
+    """What may use numbers that are given out again."""
+    names = {record["name"] for record in records}
+    for worker in cluster.workers:
+        if strangers := sorted({stamp.slice for stamp in worker.stamps} - names - {""}):
+            what = f"worker {worker.name} carries something of {', '.join(strangers)}"
+            yield f"{what}, which the registry does not know: run audit_slices"
 
 
 def _flavor(vm: Vm, flavors: Mapping[str, Flavor]) -> Flavor:
@@ -258,7 +322,6 @@ def _interfaces(
         else:
             address = addresses.get((vm.name, link["name"]))
             interfaces.append(_interface(vm_id, index, link["vlan"], link["number"], address))
-    _choose_default_route(vm, interfaces, {link["number"]: link for link in links.values()})
     return interfaces
 
 
@@ -274,12 +337,12 @@ def _interface(vm_id: int, index: int, vlan: int | None, link: int | None, addre
     }
 
 
-def _choose_default_route(vm: Vm, interfaces: list[Record], links: Mapping[int, Record]) -> None:
-    """Mark the one interface whose DHCP offers a router."""
+def _choose_default_route(vm: Vm, interfaces: list[Record], routed: Set[int]) -> None:
+    """Mark the one interface whose DHCP offers a router; ``routed`` are the numbers of links with a gateway."""
     able = [
         interface
         for interface in interfaces
-        if interface["address"] and (interface["link"] is None or links[interface["link"]]["gateway"])
+        if interface["address"] and (interface["link"] is None or interface["link"] in routed)
     ]
     if vm.default_route is not None:
         able = [interface for interface in able if interface["name"] == vm.default_route]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +54,16 @@ class _Slice:
     ids: dict[str, int] = field(default_factory=dict)
 
 
-def rebuild(hosts: Iterable[Host]) -> Rebuilt:
+# How many IDs to leave out for what a host that is not asked may carry.
+_UNSEEN_IDS = 10_000
+
+
+def rebuild(hosts: Iterable[Host], lost: Sequence[str] = ()) -> Rebuilt:
     """Restore the registry.
+
+    Args:
+        hosts: all hosts but those that are lost.
+        lost: their names. Without them no slice is known to be whole, nor which IDs were given out.
 
     Raises:
         RebuildError: two hosts claim the same VM, or two slices the same ID or VLAN.
@@ -80,7 +88,7 @@ def rebuild(hosts: Iterable[Host]) -> Rebuilt:
     records = []
     for each in sorted(known, key=_id):
         try:
-            record = _record(each, highest)
+            record = _record(each, highest, lost)
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RebuildError(f"slice {each.name}: a manifest does not hold what the role wrote into it") from None
         highest = max([highest, *(vm["id"] for vm in record["vms"])])
@@ -88,7 +96,7 @@ def rebuild(hosts: Iterable[Host]) -> Rebuilt:
     _number_screens(records)
     placed = [vm for record in records for vm in record["vms"]]
     last = max(placed, key=lambda vm: int(vm["id"]), default={"worker": ""})
-    return Rebuilt(records, highest + 1, last["worker"], warnings)
+    return Rebuilt(records, highest + 1 + _UNSEEN_IDS * bool(lost), last["worker"], warnings)
 
 
 def _collect(host: Host, found: dict[str, _Slice]) -> None:
@@ -187,7 +195,7 @@ def _ids(slices: Iterable[_Slice], hosts: Iterable[Host]) -> Iterable[int]:
         yield from (namespace["slice_id"] for namespace in host.stamps["namespaces"])
 
 
-def _record(each: _Slice, highest: int) -> Record:
+def _record(each: _Slice, highest: int, lost: Sequence[str]) -> Record:
     wrong: list[str] = []
     if each.parts:
         record, wrong = joined([part for _host, part in each.parts.values()])
@@ -203,6 +211,7 @@ def _record(each: _Slice, highest: int) -> Record:
     missing = sorted({*each.lost, *each.guests} - {*each.parts})
     if missing:
         wrong.append(f"{len(missing)} VMs without a manifest ({', '.join(missing)})")
+    wrong += [f"{', '.join(lost)} was not asked"] * bool(lost)
     wrong += [f"VLAN {vlan} has ports but no link" for vlan in sorted(_without_link(record, each.vlans))]
     # What is there has run, for all we know: a deploy that fails must not take it away.
     state = {"status": RUNNING, "reason": "", "has_run": True}

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ._addressing import LAST_VLAN
-from ._placement import DEFAULT_OVERCOMMIT, Room, Worker
+from ._placement import DEFAULT_OVERCOMMIT, Room, Stamp, Worker
 from ._schema import SpecError, check_options
 from ._spec import load_schema, parse_subnet
 
@@ -53,6 +53,24 @@ class Cluster:
     workers: Sequence[Worker]
     network_node: Worker
     images: Mapping[str, int] = field(default_factory=dict)
+
+
+def parse_cluster(
+    workers: Iterable[Mapping[str, Any]], network_node: Mapping[str, Any], images: Mapping[str, int]
+) -> Cluster:
+    """The hosts from what ``slice_host_info`` found on each, given under the lookup's option names."""
+    return Cluster([_worker(worker) for worker in workers], _worker(network_node), images)
+
+
+def _worker(host: Mapping[str, Any]) -> Worker:
+    return Worker(
+        name=host["name"],
+        address=host["address"],
+        problem=host.get("problem", ""),
+        room=Room(host.get("cores", 0), host.get("memory_mb", 0), host.get("disk_mb", 0)),
+        images=host.get("images", {}),
+        stamps=[Stamp(stamp["slice"], stamp["vm"], stamp["name"], stamp["id"]) for stamp in host.get("stamps", ())],
+    )
 
 
 def parse_settings(options: Mapping[str, Any]) -> Settings:

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from ipaddress import IPv4Address
 from typing import Any
 
 from ..module_utils._ipv4 import router_mac
 from . import _addressing as rules
-from ._netaddr import IPAddress, IPNetwork
-from ._parts import part_of
+from ._parts import parts_of
 from ._settings import Cluster, Settings
 
 Record = dict[str, Any]
@@ -26,29 +25,29 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
     ``network`` and its internal ports, in the same ``ports`` list as its TAPs where it is a worker too: one call for
     each module.
     """
-    shares: dict[str, Record] = {cluster.network_node.name: _empty()}
+    shares: dict[str, Record] = {cluster.network_node.name: nothing()}
+    peers = _internet_peers(record, settings)
     secured = {link["number"] for link in record["links"] if link["port_security"]}
-    for position, vm in enumerate(record["vms"]):
-        share = shares.setdefault(vm["worker"], _empty())
+    for vm, part in zip(record["vms"], parts_of(record), strict=True):
+        share = shares.setdefault(vm["worker"], nothing())
         if vm["retired"]:
             share["retired"].append({"name": vm["name"]})
         else:
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
-            share["ports"] += _tap_ports(vm, record, secured, settings)
-            share["vms"].append({**_machine(vm), "record": part_of(record, position)})
+            share["ports"] += _tap_ports(vm, secured, peers)
+            share["vms"].append({**_machine(vm), "record": part})
     node = shares[cluster.network_node.name]
     node["ports"] += _internal_ports(record, settings)
     node["network"] = _network(record, cluster, settings)
     return shares
 
 
-def _empty() -> Record:
+def nothing() -> Record:
+    """The share of a host that is to have nothing of the slice."""
     return {"retired": [], "overlays": [], "ports": [], "vms": [], "network": None}
 
 
-def _tap_ports(
-    vm: Mapping[str, Any], record: Mapping[str, Any], secured: Set[int], settings: Settings
-) -> Iterable[Record]:
+def _tap_ports(vm: Mapping[str, Any], secured: Set[int], peers: list[Record]) -> list[Record]:
     return [
         {
             "name": interface["tap"],
@@ -56,29 +55,28 @@ def _tap_ports(
             "vlan": interface["vlan"],
             "vm": vm["name"],
             "interface": interface["name"],
-            "security": _security(interface, record, secured, settings),
+            "security": _security(interface, secured, peers),
         }
         for interface in vm["interfaces"]
     ]
 
 
-def _security(
-    interface: Mapping[str, Any], record: Mapping[str, Any], secured: Set[int], settings: Settings
-) -> Record | None:
+def _security(interface: Mapping[str, Any], secured: Set[int], peers: list[Record]) -> Record | None:
     """On the VLAN that is shared with others, what a guest may send; on a link of its own, anything unless asked."""
     if interface["vlan"] is None:
         return None
+    own = {"mac": interface["mac"], "address": interface["address"]}
     if interface["link"] is not None:
-        own = {"mac": interface["mac"], "address": interface["address"]}
         return own if interface["link"] in secured else None
-    gateway, server = _peer(_internet_gateway(settings)), _peer(_bare(record["internet"]["server_address"]))
-    return {
-        "mac": interface["mac"],
-        "address": interface["address"],
-        "peers": [gateway, server],
-        "router_mac": gateway["mac"],
-        "dhcp_mac": server["mac"],
-    }
+    gateway, server = peers
+    return {**own, "peers": peers, "router_mac": gateway["mac"], "dhcp_mac": server["mac"]}
+
+
+def _internet_peers(record: Mapping[str, Any], settings: Settings) -> list[Record]:
+    """Whom the slice's guests may talk to on the internet VLAN, if they are there: the gateway and their own server."""
+    if not record["internet"]:
+        return []
+    return [_peer(_internet_gateway(settings)), _peer(_bare(record["internet"]["server_address"]))]
 
 
 def _peer(address: str) -> Record:
@@ -137,7 +135,7 @@ def _network(record: Mapping[str, Any], cluster: Cluster, settings: Settings) ->
         "namespace": rules.namespace(record["id"]),
         "domain": f"{record['name']}.internal",
         "networks": _dhcp_networks(record, guests, settings),
-        "names": [{"name": vm["name"], "addresses": _addresses(vm)} for vm in guests if _addresses(vm)],
+        "names": [{"name": vm["name"], "addresses": addresses} for vm in guests if (addresses := _addresses(vm))],
         "internet": _internet(record, guests, cluster),
     }
 
@@ -210,8 +208,7 @@ def _addresses(vm: Mapping[str, Any]) -> list[str]:
 
 
 def _internet_gateway(settings: Settings) -> str:
-    subnet = IPNetwork(settings.internet_subnet)
-    return str(IPAddress(rules.gateway_address(subnet), 4))
+    return rules.address_text(rules.gateway_address(rules.subnet_of(settings.internet_subnet)))
 
 
 def _bare(address: str) -> str:

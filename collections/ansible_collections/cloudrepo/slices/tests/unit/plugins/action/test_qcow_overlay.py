@@ -4,12 +4,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import check_all, megabytes, outdated
+from ansible_collections.cloudrepo.slices.plugins.action import qcow_overlay
+from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import (
+    check_all,
+    fingerprint,
+    megabytes,
+    outdated,
+)
 
 from ..module_utils.disk_images import GIB, recorded
 
@@ -60,3 +69,52 @@ def test_another_image_of_the_same_name_is_warned_about(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "text"), [(196_616, "0.2"), (21_757_952, "22"), (500_000_000, "500")])
 def test_sizes_in_messages(size: int, text: str) -> None:
     assert megabytes(size) == text
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """The folder of one run."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were really read for their hash."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+
+    def record(file: Any, name: str) -> Any:
+        names.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(qcow_overlay.hashlib, "file_digest", record)
+    return names
+
+
+def test_an_image_is_hashed_once_for_all_hosts(tmp_path: Path, shared: Path, hashed: list[str]) -> None:
+    image = tmp_path / "a.img"
+    image.write_bytes(b"image" * 2**20)
+    with ThreadPoolExecutor(8) as hosts:
+        found = set(hosts.map(lambda _host: fingerprint(str(image), str(shared)), range(8)))
+    assert found == {hashlib.sha256(b"image" * 2**20).hexdigest()}
+    assert hashed == [str(image)]
+
+
+def test_an_image_that_changed_in_between_is_hashed_again(tmp_path: Path, shared: Path, hashed: list[str]) -> None:
+    image = tmp_path / "a.img"
+    for turn, content in enumerate((b"first", b"other")):
+        image.write_bytes(content)
+        os.utime(image, (turn, turn))
+        assert fingerprint(str(image), str(shared)) == hashlib.sha256(content).hexdigest()
+    assert len(hashed) == 2
+
+
+def test_a_process_that_died_while_it_hashed_is_no_harm(tmp_path: Path, shared: Path) -> None:
+    image = tmp_path / "a.img"
+    image.write_bytes(b"image")
+    whole = fingerprint(str(image), str(shared))
+    [known] = shared.iterdir()
+    known.write_text("")
+    assert fingerprint(str(image), str(shared)) == whole

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts
+from ansible.errors import AnsibleActionFail
+from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts, planned
 from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
-from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, read_spec
+from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, check_switches, read_spec
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._rebuild import RebuildError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
@@ -121,3 +123,46 @@ def test_a_failed_slice_says_why() -> None:
 def test_nothing_is_rebuilt_without_a_host_that_may_carry_something(info: Any, problem: str) -> None:
     with pytest.raises(RebuildError, match=problem):
         host_stamps("worker3", {"hostvars": {"worker3": {"slices_stamps": info}}})
+
+
+def test_a_registry_write_that_was_killed_is_asked_for_once_more() -> None:
+    # As ansible-core 2.19 returns it.
+    killed = {
+        "failed": True,
+        "changed": False,
+        "module_stdout": "",
+        "module_stderr": "Killed\n",
+        "rc": 137,
+        "msg": "no JSON",
+    }
+    asked: list[dict[str, Any]] = []
+
+    def execute(answers: list[dict[str, Any]]) -> Any:
+        return lambda **task: asked.append(task["module_args"]) or answers.pop(0)
+
+    assert ask_registry(execute([killed, {"changed": True}]), {"state": "status"}, {}) == {"changed": True}
+    assert len(asked) == 2 and asked[0] == asked[1]
+    assert ask_registry(execute([killed, killed]), {"state": "status"}, {}) == killed
+
+
+def test_a_switch_is_on_or_off() -> None:
+    check_switches({"slices_keep_failed": "yes", "slices_allow_restart": False, "slices_nic_offload": 1})
+    with pytest.raises(SpecError, match=r"^slices_keep_failed must be true or false, not 'ja'$"):
+        check_switches({"slices_keep_failed": "ja"})
+
+
+def test_a_refusal_counts_only_from_what_the_registry_has_now() -> None:
+    """Another run reserved and began to build while the hosts were asked: the registry read first is behind them."""
+    now = {"next_id": 1010}
+
+    def plan_from(registry: dict[str, Any]) -> dict[str, Any]:
+        if registry["next_id"] < 1005:
+            raise AnsibleActionFail("the registry is behind its hosts")
+        return registry
+
+    assert planned(plan_from, {"next_id": 1000}, lambda: now) == now
+    assert planned(plan_from, {"next_id": 1007}, lambda: now) == {"next_id": 1007}
+    with pytest.raises(AnsibleActionFail, match="behind"):
+        planned(plan_from, {"next_id": 1000}, lambda: {"next_id": 1001})
+    with pytest.raises(AnsibleActionFail, match="behind"):
+        planned(plan_from, None, lambda: {"next_id": 1001})

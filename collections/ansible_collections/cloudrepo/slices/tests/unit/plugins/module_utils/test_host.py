@@ -63,7 +63,11 @@ def test_images_are_those_that_are_whole(tmp_path: Path) -> None:
     (tmp_path / "broken.img").write_bytes(b"QFI\xfb")
     (tmp_path / "web").mkdir()
 
-    assert _host.images(str(tmp_path)) == {"by-hand.img": 64 * 2**20, "raw.img": 512, "sent.img": 64 * 2**20}
+    assert _host.images(str(tmp_path)) == {
+        "by-hand.img": (64 * 2**20, 640),
+        "raw.img": (512, 512),
+        "sent.img": (64 * 2**20, 640),
+    }
 
 
 def test_no_cache_has_no_images(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import stat
 from pathlib import Path
 
@@ -109,3 +111,35 @@ def test_a_cached_image_is_checked_before_it_is_used(
 def test_a_record_alone_is_no_image(cache: Path) -> None:
     (cache / "base.img.json").write_text('{"size": 640, "sha256": null}')
     assert scan_images(str(cache), USERS) == {}
+
+
+def bytes_read() -> int:
+    """What this process has read so far, in bytes, by whatever call."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+def test_a_cached_image_is_not_read_again(tmp_path: Path, cache: Path) -> None:
+    size = 64 * 2**20
+    content = recorded("base") + bytes(size - len(recorded("base")))
+    store_image(str(cache), "base.img", arrived(tmp_path / "sent", content), WHERE)
+    before = bytes_read()
+    assert scan_images(str(cache), USERS)["base.img"].size == size
+    assert bytes_read() - before < 2**20
+
+
+def test_an_image_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if re.search(r"/\.base\.img\.\w+\.part$", os.readlink(f"/proc/self/fd/{descriptor}")):
+            raise OSError("the disk is broken")
+        sync(descriptor)
+
+    sent = arrived(tmp_path / "sent", recorded("base"))
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="the disk is broken"):
+        store_image(str(cache), "base.img", sent, WHERE)
+    assert list(cache.iterdir()) == []

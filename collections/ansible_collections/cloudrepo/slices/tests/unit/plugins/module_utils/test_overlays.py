@@ -17,8 +17,9 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils import _overlays
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import Header
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu_img import create_argv
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import CREATE, DELETE, MODIFY
-from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host
 
 from .disk_images import GIB, MIB, recorded
@@ -212,3 +213,28 @@ def test_deleting_removes_the_listed_disk_only(host: Host) -> None:
     actions, _pending = _overlays.plan([], {"web": disk()}, "qemu", True, lambda name: True)
     assert _overlays.apply(host, actions, {}, "") == _overlays.Applied({}, {})
     assert sorted(path.name for path in folder.iterdir()) == ["db_img.qcow2", "web.json"]
+
+
+def test_disks_of_one_kind_are_what_one_qemu_img_makes(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(host.base_dir) / host.slice_name
+    base = Path(host.base_dir) / "base.img"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", str(base), "64M"])
+    made: list[list[str]] = []
+
+    def counted(argv: list[str]) -> str:
+        made.append(argv)
+        return run(argv)
+
+    monkeypatch.setattr(_overlays, "run", counted)
+    want = [Overlay("", name, "base.img", size) for name, size in (("a", GIB), ("b", GIB), ("c", 2 * GIB))]
+    actions, _pending = _overlays.plan(want, {}, getpass.getuser(), False, lambda name: True)
+    bases = {"base.img": Header("qcow2", 64 * MIB, False, False)}
+    assert _overlays.apply(host, actions, bases, getpass.getuser()) == ({}, {})
+    assert len(made) == 2
+    other = folder / "other"
+    for name, size in (("a", GIB), ("b", GIB), ("c", 2 * GIB)):
+        run(create_argv(str(other), size, str(base), "qcow2"))
+        disk = folder / f"{name}_img.qcow2"
+        assert disk.read_bytes() == other.read_bytes()
+        assert disk.stat().st_blocks <= other.stat().st_blocks
+    assert sorted(path.name for path in folder.iterdir()) == ["a_img.qcow2", "b_img.qcow2", "c_img.qcow2", "other"]

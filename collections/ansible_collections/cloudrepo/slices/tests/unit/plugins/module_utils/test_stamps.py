@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _ovs, _stamps
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _host, _iproute, _ovs, _stamps
 
 
 def port(name: str, **external_ids: str) -> _ovs.Port:
@@ -87,4 +87,4 @@ def test_guests_are_those_that_the_names_file_names(tmp_path: Path) -> None:
 def test_a_namespace_tells_the_slices_id(tmp_path: Path) -> None:
     for name in ("slice-1000", "slice-x", "qdhcp"):
         (tmp_path / name).touch()
-    assert _stamps.namespaces(str(tmp_path)) == [{"name": "slice-1000", "slice_id": 1000}]
+    assert _host.namespaces(str(tmp_path)) == [{"name": "slice-1000", "slice_id": 1000}]

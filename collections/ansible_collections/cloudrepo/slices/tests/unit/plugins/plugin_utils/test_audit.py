@@ -95,10 +95,12 @@ FINDING = {"slice": "web", "kind": "port", "item": "tap", "message": "is \x1b<mi
 ORPHAN = {"slice": "gone", "kind": "port", "item": "x y", "message": "is lost", "commands": [["ip", "del", "x y"]]}
 
 
-def merged(removed: dict[str, Any] | None = None, probes: list[Any] | None = None, **hosts: Any) -> dict[str, Any]:
+def merged(
+    removed: dict[str, Any] | None = None, probes: list[Any] | None = None, remove: bool = False, **hosts: Any
+) -> dict[str, Any]:
     audited = {"network1": CHECKED, "worker1": CHECKED, "worker2": CHECKED, "worker3": CHECKED, **hosts}
     probed = {"worker1": {"probes": probes}} if probes else {}
-    return merge(shares(registry()), audited, probed, removed or {})
+    return merge(shares(registry()), shares(registry()), audited, probed, removed or {}, remove)
 
 
 def test_nothing_off_is_one_line() -> None:
@@ -134,8 +136,12 @@ def test_whatever_is_off_is_told() -> None:
 
 def test_what_is_newer_than_the_registry_says_that_it_was_lost() -> None:
     stamps = [{"slice": "red", "name": "VM red/a", "id": 1003}, {"slice": "web", "name": "VM web/db", "id": 1002}]
-    [finding] = merged(worker1={**CHECKED, "stamps": stamps})["drift"]
+    audit = merged(worker1={**CHECKED, "stamps": stamps, "orphans": [ORPHAN]}, remove=True)
+    [finding] = audit["drift"]
     assert finding["item"] == "VM red/a" and "run rebuild_registry" in finding["message"]
+    # Nobody is told to remove what only the registry has forgotten.
+    assert audit["orphans"][0]["commands"] == []
+    assert "Not removed\n  anything: " in render(audit)
 
 
 def test_a_slice_of_which_there_is_nothing_anywhere_is_unknown() -> None:
@@ -154,7 +160,10 @@ def test_what_was_removed_is_off_no_more() -> None:
     worker = {**CHECKED, "orphans": [ORPHAN]}
     audit = merged(removed={"worker1": {"removed": [ORPHAN], "errors": []}}, worker1=worker)
     assert audit["sound"] and audit["orphans"] == []
-    assert "1 orphan removed, nothing off" in audit["summary"]
+    assert "1 orphan removed, nothing off" in render(audit) and "Removed\n" in render(audit)
+    would = {"worker1": {"removed": [ORPHAN]}}
+    tried = merge(shares(registry()), shares(registry()), {"worker1": worker}, {}, would, True, check_mode=True)
+    assert not tried["sound"] and "1 orphan would be removed" in render(tried, True)
     failed = merged(removed={"worker1": {"failed": True, "msg": "boom"}}, worker1=worker)
     assert not failed["sound"] and len(failed["orphans"]) == 1 and "  worker1: boom" in render(failed)
 
@@ -164,3 +173,19 @@ def test_a_host_that_is_broken_is_a_finding_for_each_slice_on_it() -> None:
     assert [(item["slice"], item["message"]) for item in audit["drift"]] == [
         ("web", "could not be looked at: no Python")
     ]
+
+
+def test_what_changed_while_the_hosts_were_looked_at_is_not_judged() -> None:
+    of_web = {**FINDING, "slice": "web", "host": ""}
+    new = {**ORPHAN, "slice": "web"}
+    stamps = [{"slice": "web", "name": "VM web/db", "id": 1002}]
+    worker1 = {**CHECKED, "findings": [of_web], "orphans": [new], "stamps": stamps}
+    before, after_it = ({**registry(), "slices": slices} for slices in ([], registry()["slices"]))
+    # One that was made meanwhile is no orphan, and one that was deleted lacks nothing.
+    made = merge(
+        shares({**before, "next_id": 1000}), shares(after_it), {"worker1": {**worker1, "findings": []}}, {}, {}
+    )
+    assert made["orphans"] == [] and not any(item["kind"] == "registry" for item in made["drift"])
+    deleted = merge(shares(after_it), shares(before), {"worker1": {**worker1, "orphans": []}}, {}, {})
+    assert not any(item["slice"] == "web" and item["kind"] == "port" for item in deleted["drift"])
+    assert [note["slice"] for note in deleted["notes"]] == ["web"]

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Stamp, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._shares import nothing
 
 from .clusters import EMPTY, FLAVORS, WEB, after, make_plan, workers
 
@@ -525,7 +527,22 @@ def test_a_delete_that_died_can_be_deployed_again_with_the_same_numbers() -> Non
 
 
 def test_a_registry_that_is_behind_its_hosts_is_not_planned_from() -> None:
-    node = Worker("network1", "10.0.10.4", stamps=[Stamp("slice-1000", 1000)])
+    node = Worker("network1", "10.0.10.4", stamps=[Stamp("", "", "slice-1000", 1000)])
     with pytest.raises(SpecError, match=r"network1 carries slice-1000 with ID 1000, .* rebuild_registry"):
         make_plan(WEB, network_node=node)
     assert make_plan(WEB, after(EMPTY, make_plan(WEB)), network_node=node)["changed"] is False
+
+
+def test_a_worker_that_comes_back_with_vms_of_the_slice_loses_them() -> None:
+    first = make_plan(WEB)
+    [idle] = {host.name for host in workers()} - {vm["worker"] for vm in first["slice"]["vms"]}
+    stamps = [Stamp("web", "db", "VM web/db", 900), Stamp("other", "x", "VM other/x", 901)]
+    again = make_plan(WEB, after(EMPTY, first), [replace(host, stamps=stamps) for host in workers()])
+    shares = again["hosts"]
+    [home] = [vm["worker"] for vm in first["slice"]["vms"] if vm["name"] == "db"]
+    assert {name: share["retired"] for name, share in shares.items() if name != "network1"} == {
+        name: [] if name == home else [{"name": "db"}] for name in ("worker1", "worker2", "worker3")
+    }
+    assert shares[idle] == {**nothing(), "retired": [{"name": "db"}]}
+    assert not again["changed"]
+    assert f"worker {idle} carries something of other, which the registry does not know" in "\n".join(again["warnings"])
