@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -78,10 +79,12 @@ class ActionModule(ActionBase):
             if not reserved["conflict"]:
                 for warning in plan["warnings"] + _outdated(plan["hosts"], options["workers"], args["image_dir"]):
                     display.warning(warning)
-                result = {"changed": reserved["changed"], "plan": plan, "record": reserved["record"]}
-                result["reserved_at"] = time.time()
-                result["leaving"] = [vm["name"] for share in plan["hosts"].values() for vm in share["retired"]]
-                result["lacking_images"] = lacking_images(plan["hosts"], options["workers"])
+                result = {
+                    "changed": reserved["changed"],
+                    **handed_on(plan, reserved["record"]),
+                    "reserved_at": time.time(),
+                    "lacking_images": lacking_images(plan["hosts"], options["workers"]),
+                }
                 return {**result, "diff": reserved["diff"]} if self._task.diff else result
             known = None
             display.display(f"another run changed the registry: planning again ({attempt})")
@@ -121,6 +124,19 @@ def planned(
         except AnsibleActionFail:
             pass
     return plan_from(read())
+
+
+def handed_on(plan: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tasks that follow need of a plan. What grows with the slice is JSON text, of which Ansible makes one
+    value: it goes through each leaf of a structure several times for every task and host.
+    """
+    brief = {field: record[field] for field in ("id", "name", "owner", "vlan_pool", "has_run")}
+    return {
+        "slice": brief,
+        "record": json.dumps(record),
+        "shares": {host: json.dumps(share) for host, share in plan["hosts"].items()},
+        "leaving": [vm["name"] for share in plan["hosts"].values() for vm in share["retired"]],
+    }
 
 
 def _reservation(plan: dict[str, Any], status: str) -> dict[str, Any]:

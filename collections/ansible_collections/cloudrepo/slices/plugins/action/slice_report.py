@@ -2,24 +2,29 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tell the user what the slices are: as text, as JSON, and as statistics of the run."""
+"""Tell the registry what came of a run, and the user what the slices are: as text, as JSON, and as statistics."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
 
 display = Display()
 
+# All is done but this: another try is cheaper than another run.
+_TRIES = 3
+
 
 class ActionModule(ActionBase):
-    """Runs on the controller only."""
+    """Runs on the controller, and has ``slice_registry`` note the outcome where it is delegated to."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -29,7 +34,8 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
             argument_spec={
-                "slices": {"type": "list", "elements": "dict", "required": True},
+                "slices": {"type": "list", "elements": "dict", "default": []},
+                "outcome": {"type": "dict", "default": {}},
                 "found": {"type": "list", "elements": "dict", "default": []},
                 "unseen": {"type": "list", "elements": "str", "default": []},
                 "pending": {"type": "list", "elements": "str", "default": []},
@@ -39,6 +45,11 @@ class ActionModule(ActionBase):
                 "failure": {"type": "str", "default": ""},
             }
         )
+        told = self._tell_registry(args["outcome"], task_vars or {}) if args["outcome"] else {}
+        if told.get("failed") or told.get("unreachable"):
+            return {**told, "msg": "; ".join(filter(None, [printable(args["failure"]), told.get("msg")]))}
+        if told.get("record"):
+            args["slices"] = [told["record"]]
         for host in args["unseen"]:
             display.warning(f"worker {host} is unreachable: whether its VMs run is not known")
         for text in args["pending"]:
@@ -48,19 +59,28 @@ class ActionModule(ActionBase):
         if slices or not args["failure"]:
             # Passwords are printed, and neither logged nor returned: callbacks keep results, workflows hand them on.
             shown = with_passwords(slices, args["passwords"])
-            told = args["message"] or render(shown)
-            printed = json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else told
+            said = args["message"] or render(shown)
+            printed = json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else said
             display.display(printed, screen_only=bool(args["passwords"]))
         if args["failure"]:
             # Nothing else: all of a failed result is printed.
             return {"failed": True, "msg": printable(args["failure"])}
         return {
-            "changed": False,
+            "changed": told.get("changed", False),
             "slices": slices,
             "text": text,
+            **({"diff": told["diff"]} if "diff" in told else {}),
             # The form in which set_stats hands data to ansible-runner and AWX workflows.
             "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
         }
+
+    def _tell_registry(self, outcome: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        for left in reversed(range(_TRIES)):
+            result = ask_registry(self._execute_module, outcome, variables)
+            if not result.get("failed") or not left:
+                break
+            time.sleep(1)
+        return result
 
 
 def with_passwords(

@@ -81,12 +81,19 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-plan:
-  description: The plan, as the lookup returns it.
+slice:
+  description: The slice's ID, name, owner, VLAN pool, and whether it has ever run.
   returned: success
   type: dict
 record:
-  description: The slice's record as the registry has it.
+  description:
+    - The slice's record as the registry has it, as JSON text. What grows with the slice is text, because Ansible goes
+      through each leaf of a structure several times for every task and host.
+  returned: success
+  type: str
+shares:
+  description:
+    - What each host gets, by host, as JSON text, which is what O(cloudrepo.slices.slice_host#module:share) takes.
   returned: success
   type: dict
 leaving:

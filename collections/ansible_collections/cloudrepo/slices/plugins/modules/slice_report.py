@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: slice_report
-short_description: Show slices as text, JSON and statistics
+short_description: Record what came of a run, and show slices as text, JSON and statistics
 version_added: 0.1.0
 author: cloudrepo contributors (@cloudrepo)
 description:
@@ -18,7 +18,14 @@ options:
     description: The slices, as M(cloudrepo.slices.slice_registry) returns them.
     type: list
     elements: dict
-    required: true
+    default: []
+  outcome:
+    description:
+      - What the registry is told first, as options of M(cloudrepo.slices.slice_registry); the record that it returns is
+        shown. Then the task must be delegated to the network node.
+      - It is tried three times.
+    type: dict
+    default: {}
   found:
     description: The VMs that were seen running, as M(cloudrepo.slices.qemu_vm_info) returns them.
     type: list
@@ -57,8 +64,7 @@ attributes:
     support: full
   diff_mode:
     description: Returns details on what has changed when in diff mode.
-    support: none
-    details: It changes nothing.
+    support: full
 """
 
 EXAMPLES = r"""

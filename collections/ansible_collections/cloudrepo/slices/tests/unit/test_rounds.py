@@ -54,8 +54,7 @@ def test_the_rounds_of_a_deploy() -> None:
         "Ask every host what it has",
         "Plan and reserve",
         "Create disks and ports, serve DHCP and NAT, start the VMs",
-        "Record the outcome",
-        "Show the slice",
+        "Record the outcome and show the slice",
     ]
     assert [task["name"] for task in tasks if is_optional(task)] == [
         "Read the passwords of the screens, and make those that are missing",
