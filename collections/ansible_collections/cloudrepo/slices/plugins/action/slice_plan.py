@@ -62,7 +62,8 @@ class ActionModule(ActionBase):
         if node["problem"]:
             raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
         # Read when the hosts were asked; good for one try.
-        known = (variables["hostvars"][node["name"]].get("slices_host_info") or {}).get("registry")
+        text = (variables["hostvars"][node["name"]].get("slices_host_info") or {}).get("registry")
+        known = json.loads(text) if text else None
 
         def plan_from(registry: dict[str, Any]) -> dict[str, Any]:
             if args["status"] == "design":

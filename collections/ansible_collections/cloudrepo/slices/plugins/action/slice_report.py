@@ -35,9 +35,10 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             argument_spec={
                 "slices": {"type": "list", "elements": "dict", "default": []},
+                "registry": {"type": "dict", "default": {}},
                 "outcome": {"type": "dict", "default": {}},
-                "found": {"type": "list", "elements": "dict", "default": []},
-                "unseen": {"type": "list", "elements": "str", "default": []},
+                "hosts": {"type": "list", "elements": "str", "default": []},
+                "answers": {"type": "str", "default": "slices_host_info"},
                 "pending": {"type": "list", "elements": "str", "default": []},
                 "passwords": {"type": "dict", "default": {}, "no_log": True},
                 "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
@@ -45,16 +46,19 @@ class ActionModule(ActionBase):
                 "failure": {"type": "str", "default": ""},
             }
         )
-        told = self._tell_registry(args["outcome"], task_vars or {}) if args["outcome"] else {}
+        variables = task_vars or {}
+        told = self._tell_registry(args["outcome"], variables) if args["outcome"] else {}
         if told.get("failed") or told.get("unreachable"):
             return {**told, "msg": "; ".join(filter(None, [printable(args["failure"]), told.get("msg")]))}
-        if told.get("record"):
-            args["slices"] = [told["record"]]
-        for host in args["unseen"]:
-            display.warning(f"worker {host} is unreachable: whether its VMs run is not known")
+        records = [told["record"]] if told.get("record") else args["registry"].get("slices", args["slices"])
+        answers = {host: variables["hostvars"][host].get(args["answers"]) or {} for host in args["hosts"]}
+        for host, answer in answers.items():
+            if "vms" not in answer and not args["failure"]:
+                why = "is unreachable" if answer.get("unreachable") else answer.get("msg", "was not asked (--limit?)")
+                display.warning(f"worker {host} {why}: whether its VMs run is not known")
         for text in args["pending"]:
             display.warning(text)
-        slices = with_processes(args["slices"], args["found"])
+        slices = with_processes(records, [vm for answer in answers.values() for vm in answer.get("vms", ())])
         text = args["message"] or render(slices)
         if slices or not args["failure"]:
             # Passwords are printed, and neither logged nor returned: callbacks keep results, workflows hand them on.
@@ -99,8 +103,11 @@ def with_passwords(
 
 
 def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records with each VM's ``pid`` and ``state``, null where no process was found."""
-    processes = {(vm["slice"], vm["name"]): vm for vm in found}
+    """The records with each VM's ``pid`` and ``state``, null where no process was found.
+
+    Who works on one slice does not say of which it is.
+    """
+    processes = {(vm.get("slice", slices[0]["name"]), vm["name"]): vm for vm in found} if slices else {}
     return [
         {
             **record,

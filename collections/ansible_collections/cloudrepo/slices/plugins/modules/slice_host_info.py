@@ -68,7 +68,7 @@ options:
     type: path
     default: /run/cloudrepo/vms
   slice:
-    description: Only this slice's VMs. Those of all slices by default.
+    description: Only this slice's VMs, and only its record in the registry. Those of all slices by default.
     type: str
 seealso:
   - module: cloudrepo.slices.slice_registry
@@ -142,9 +142,11 @@ host:
       elements: str
       sample: ["slices_accelerator is kvm, but /dev/kvm can't be opened"]
 registry:
-  description: What the registry has, as M(cloudrepo.slices.slice_registry) returns it.
+  description:
+    - What the registry has, as M(cloudrepo.slices.slice_registry) returns it, as JSON text.
+    - It is text because Ansible goes through each leaf of a structure several times for every task and host.
   returned: success, with O(registry_path)
-  type: dict
+  type: str
 workers:
   description: On which workers each slice may have something, by its name.
   returned: success, with O(registry_path)
@@ -157,6 +159,7 @@ vms:
   elements: dict
 """
 
+import json
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -196,13 +199,13 @@ def main() -> None:
             "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
             "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
         }
-        more = {**_read_registry(params["registry_path"]), **_vms(base_dir, params)}
+        more = {**_read_registry(params["registry_path"], params["slice"]), **_vms(base_dir, params)}
     except (ItemError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, host=host, **more)
 
 
-def _read_registry(path: Optional[str]) -> Dict[str, Any]:
+def _read_registry(path: Optional[str], only: Optional[str]) -> Dict[str, Any]:
     if path is None:
         return {}
     # Python compiles at each call what a module imports, and only one host has a registry.
@@ -213,8 +216,9 @@ def _read_registry(path: Optional[str]) -> Dict[str, Any]:
             registry = _registry.read(connection)
     except _registry.RegistryError as error:
         raise ValueError(str(error)) from error
+    registry["slices"] = [record for record in registry["slices"] if only in (None, record["name"])]
     workers = {record["name"]: _registry.workers(record) for record in registry["slices"]}
-    return {"registry": registry, "workers": workers}
+    return {"registry": json.dumps(registry), "workers": workers}
 
 
 def _vms(base_dir: str, params: Dict[str, Any]) -> Dict[str, Any]:

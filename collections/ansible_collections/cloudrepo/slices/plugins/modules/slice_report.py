@@ -26,16 +26,21 @@ options:
       - It is tried three times.
     type: dict
     default: {}
-  found:
-    description: The VMs that were seen running, as M(cloudrepo.slices.qemu_vm_info) returns them.
-    type: list
-    elements: dict
-    default: []
-  unseen:
-    description: Workers that could not be asked; a warning names each.
+  registry:
+    description:
+      - All slices of it are shown instead of O(slices); a mapping, or JSON text as M(cloudrepo.slices.slice_host_info)
+        returns it.
+    type: dict
+    default: {}
+  hosts:
+    description: Hosts that said which VMs they have. A warning names those that did not.
     type: list
     elements: str
     default: []
+  answers:
+    description: In which variable their answers were registered.
+    type: str
+    default: slices_host_info
   pending:
     description: What waits for a restart; each is a warning.
     type: list
@@ -70,7 +75,8 @@ attributes:
 EXAMPLES = r"""
 - name: Show every slice
   cloudrepo.slices.slice_report:
-    slices: "{{ snapshot.registry.slices }}"
+    registry: "{{ hostvars['network1'].slices_host_info.registry }}"
+    hosts: "{{ groups['workers'] }}"
 """
 
 RETURN = r"""
