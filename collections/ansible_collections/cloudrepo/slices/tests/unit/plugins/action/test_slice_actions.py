@@ -88,6 +88,9 @@ def test_each_vm_gets_the_process_of_its_own_slice() -> None:
     found = [{"slice": "other", "name": "web", "pid": 7, "status": "running"}, {"slice": "web", "name": "db", "pid": 8}]
     (shown,) = with_processes([record], found)
     assert [vm["pid"] for vm in shown["vms"]] == [None, 8]
+    # A module that works on one slice does not name it.
+    (shown,) = with_processes([record], [{"name": "web", "pid": 9}])
+    assert [vm["pid"] for vm in shown["vms"]] == [9, None]
 
 
 def test_passwords_are_in_what_is_printed_and_not_in_what_is_returned() -> None:
