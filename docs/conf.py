@@ -29,16 +29,29 @@ html_show_sphinx = False
 html_use_index = False
 html_use_modindex = False
 
-_ELSEWHERE = re.compile(r"ansible_collections\.(ansible)\.(builtin)\.(\w+)$")
-_URL = "https://docs.ansible.com/ansible/latest/collections/{}/{}/{}.html"
+# What the pages of modules refer to in Ansible's own documentation.
+_DOCS = "https://docs.ansible.com/ansible/latest"
+_BUILTIN = re.compile(r"ansible_collections\.ansible\.builtin\.(\w+)$")
+_ELSEWHERE = {
+    "action_plugins": "plugins/action.html",
+    "ansible_configuration_settings": "reference_appendices/config.html",
+    "common_return_values": "reference_appendices/common_return_values.html",
+    "list_of_collections": "collections/index.html",
+}
 
 
 def _ansible(
     _app: Sphinx, _env: BuildEnvironment, xref: pending_xref, text: nodes.TextElement
 ) -> nodes.reference | None:
     """Link to what is documented by Ansible itself, without an inventory that would have to be fetched."""
-    found = _ELSEWHERE.match(xref["reftarget"])
-    return nodes.reference("", "", text, refuri=_URL.format(*found.groups())) if found else None
+    target = xref["reftarget"]
+    if found := _BUILTIN.match(target):
+        page = f"collections/ansible/builtin/{found[1]}.html"
+    elif target in _ELSEWHERE:
+        page = _ELSEWHERE[target]
+    else:
+        return None
+    return nodes.reference("", "", text, refuri=f"{_DOCS}/{page}")
 
 
 def setup(app: Sphinx) -> None:

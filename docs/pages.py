@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,8 +34,9 @@ _SPEC_INTRO = """\
 Spec reference
 ==============
 
-A spec is a YAML mapping. It is the file ``<slices_dir>/NAME.yml``, or the variable ``slice_spec``. This page is generated from
-the argument specifications of the role ``cloudrepo.slices.slice``, with which every spec is checked before any host is asked.
+A spec is a YAML mapping. It is the file ``<slices_dir>/NAME.yml``, or the variable ``slice_spec``. This page is generated
+from the argument specifications of the role ``cloudrepo.slices.slice``, with which every spec is checked before any host
+is asked.
 ``ansible-doc -t role cloudrepo.slices.slice`` prints the same.
 
 .. literalinclude:: {example}
@@ -52,7 +52,6 @@ def main(folder: Path) -> None:
     docs = COLLECTION / "docs"
     for page in docs.glob("*.md"):
         (folder / page.name).write_text(with_links(page.read_text(encoding="utf-8"), docs), encoding="utf-8")
-    shutil.copy(COLLECTION / "CHANGELOG.rst", folder / "changelog.rst")
 
 
 def with_links(markdown: str, docs: Path) -> str:
@@ -81,7 +80,9 @@ def spec_reference(entry_points: Mapping[str, Any], folder: Path) -> str:
             variables.setdefault(name, option)
             users.setdefault(name, []).append(entry_point)
     parts.append(heading("Variables", "-"))
-    parts.append("Set them in the inventory (what concerns the whole cluster, in ``group_vars/all``), or with ``-e``.\n\n")
+    parts.append(
+        "Set them in the inventory (what concerns the whole cluster, in ``group_vars/all``) or with ``-e``.\n\n"
+    )
     parts.append(table({name: option for name, option in variables.items() if name != _SPEC}, users))
     return "".join(parts)
 

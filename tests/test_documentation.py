@@ -46,9 +46,9 @@ def template(node: ast.AST) -> str:
 
 def raised(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
-            if ast.unparse(node.exc.func).rpartition(".")[2] in TOLD:
-                yield template(node.exc.args[0])
+        error = node.exc if isinstance(node, ast.Raise) else None
+        if isinstance(error, ast.Call) and error.args and ast.unparse(error.func).rpartition(".")[2] in TOLD:
+            yield template(error.args[0])
 
 
 def asserted() -> Iterator[str]:
@@ -76,7 +76,7 @@ def letters(text: str) -> int:
 def listed() -> list[str]:
     """The messages on the page on troubleshooting."""
     text = (COLLECTION / "docs" / "docsite" / "rst" / "troubleshooting.rst").read_text(encoding="utf-8")
-    return re.findall(r"^``(.+)``\n   \S", text, re.MULTILINE)
+    return re.findall(r"^``((?:(?!``).)+)``\n   \S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("message", [message for message in MESSAGES if re.search("[a-z]{4}", message)])
@@ -115,7 +115,7 @@ def test_every_spec_on_a_page_is_one(spec: dict[str, Any]) -> None:
 
 def test_every_page_is_in_the_table_of_contents() -> None:
     named = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
-    sections = yaml.safe_load((COLLECTION / "docs" / "docsite" / "extra-docs.yml").read_text(encoding="utf-8"))["sections"]
-    in_collection = [page for section in sections for page in section["toctree"]]
+    extra = yaml.safe_load((COLLECTION / "docs" / "docsite" / "extra-docs.yml").read_text(encoding="utf-8"))
+    in_collection = [page for section in extra["sections"] for page in section["toctree"]]
     assert sorted(in_collection) == [page.stem for page in PAGES]
     assert sorted(re.findall(r"slices/docsite/(\w+)", named)) == [page.stem for page in PAGES]
