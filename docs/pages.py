@@ -34,9 +34,9 @@ _SPEC_INTRO = """\
 Spec reference
 ==============
 
-A spec is a YAML mapping. It is the file ``<slices_dir>/NAME.yml``, or the variable ``slice_spec``. This page is generated
-from the argument specifications of the role ``cloudrepo.slices.slice``, with which every spec is checked before any host
-is asked.
+A spec is a YAML mapping. It is the file ``<slices_dir>/NAME.yml``, or the variable ``slice_spec``. This page is
+generated from the argument specifications of the role ``cloudrepo.slices.slice``, with which every spec is checked
+before any host is asked.
 ``ansible-doc -t role cloudrepo.slices.slice`` prints the same.
 
 .. literalinclude:: {example}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -240,24 +239,3 @@ def test_a_worker_that_was_given_up_comes_back(run_playbook: Any) -> None:
         assert run_playbook("audit_slices", slice="moved").rc == 0
     finally:
         assert run_playbook("delete_slice", slice="moved").rc == 0
-
-
-def test_installed_collection(tmp_path: Path) -> None:
-    """From a built and installed collection, with nothing but an inventory."""
-    collection = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    environment |= {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / "home")}
-
-    def run(*argv: str) -> str:
-        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    run("ansible-galaxy", "collection", "build", str(collection), "--output-path", str(tmp_path))
-    (tarball,) = tmp_path.glob("cloudrepo-slices-*.tar.gz")
-    run("ansible-galaxy", "collection", "install", "--offline", str(tarball), "-p", str(tmp_path))
-    inventory = str(ROOT / "inventories" / "lab" / "hosts.yml")
-    assert "Show the slices" in run("ansible-playbook", "-i", inventory, "cloudrepo.slices.show_slices")
-    assert "Slice" in run(
-        "ansible-playbook", "-i", inventory, "cloudrepo.slices.deploy_slice", "--check", "-e", "slice=web"
-    )
