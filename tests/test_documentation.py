@@ -108,7 +108,7 @@ def examples() -> Iterator[Any]:
                 yield pytest.param(document, id=f"{page.stem}-{number}")
 
 
-@pytest.mark.parametrize("spec", examples())
+@pytest.mark.parametrize("spec", list(examples()))
 def test_every_spec_on_a_page_is_one(spec: dict[str, Any]) -> None:
     assert parse_spec({"name": "example", **spec}).vms
 
