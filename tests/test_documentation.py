@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import load_schema, parse_spec
+from jinja2 import Environment, nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices"
@@ -51,16 +53,35 @@ def raised(path: Path) -> Iterator[str]:
             yield template(error.args[0])
 
 
-def asserted() -> Iterator[str]:
+def written(node: nodes.Node) -> list[str]:
+    """What a Jinja expression can become."""
+    match node:
+        case nodes.TemplateData() | nodes.Const():
+            return [str(getattr(node, "data", None) or getattr(node, "value", ""))]
+        case nodes.Output() | nodes.Concat():
+            return ["".join(parts) for parts in itertools.product(*map(written, node.nodes))]
+        case nodes.CondExpr():
+            either = written(node.expr1) + (written(node.expr2) if node.expr2 else [""])
+            return either if all(either) else [ANYTHING]
+        case nodes.Filter(name="ternary"):
+            return [text for argument in node.args for text in written(argument)]
+    return [ANYTHING]
+
+
+def reported() -> Iterator[str]:
     """What the roles' tasks say when they stop."""
+    environment = Environment()
     for path in sorted(COLLECTION.glob("roles/*/tasks/*.yml")):
         for task in yaml.safe_load(path.read_text(encoding="utf-8")):
             for each in [task, *task.get("block", ()), *task.get("rescue", ())]:
-                if message := each.get("ansible.builtin.assert", {}).get("fail_msg"):
-                    yield re.sub(r"\{\{.*?\}\}", ANYTHING, message, flags=re.DOTALL)
+                said = each.get("ansible.builtin.assert", {}).get("fail_msg")
+                said = said or each.get("cloudrepo.slices.slice_report", {}).get("failure")
+                if said:
+                    (output,) = environment.parse(said).body
+                    yield from written(output)
 
 
-MESSAGES = sorted({text for path in SOURCES for text in raised(path)} | set(asserted()))
+MESSAGES = sorted({text for path in SOURCES for text in raised(path)} | set(reported()))
 
 
 def pattern(message: str) -> re.Pattern[str]:
