@@ -27,6 +27,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 _MARKUP = re.compile(r"\b[CMOV]\((?:slice_spec\.)?([^)]+)\)")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+_ROLE = re.compile(r"name: cloudrepo\.slices\.(\w+)(?:\n +tasks_from: (\w+))?")
 _SPEC = "slice_spec"
 _SPEC_INTRO = """\
 .. _ansible_collections.cloudrepo.slices.docsite.spec:
@@ -47,8 +48,7 @@ before any host is asked.
 
 def main(folder: Path) -> None:
     """Write all of them into the folder of the site's sources."""
-    specs = yaml.safe_load((COLLECTION / "roles/slice/meta/argument_specs.yml").read_text(encoding="utf-8"))
-    (folder / "spec.rst").write_text(spec_reference(specs["argument_specs"], folder), encoding="utf-8")
+    (folder / "spec.rst").write_text(spec_reference(folder), encoding="utf-8")
     docs = COLLECTION / "docs"
     for page in docs.glob("*.md"):
         (folder / page.name).write_text(with_links(page.read_text(encoding="utf-8"), docs), encoding="utf-8")
@@ -66,25 +66,37 @@ def with_links(markdown: str, docs: Path) -> str:
     return _LINK.sub(link, markdown)
 
 
-def spec_reference(entry_points: Mapping[str, Any], folder: Path) -> str:
+def spec_reference(folder: Path) -> str:
     """The page on specs: what a spec may have, flavors, and the variables of all playbooks."""
-    plan: Options = entry_points["plan"]["options"]
+    plan: Options = entry_points("slice")["plan"]["options"]
     example = os.path.relpath(ROOT / "inventories" / "lab" / "slices" / "web.yml", folder)
     parts = [_SPEC_INTRO.format(example=example)]
     parts += sections("The slice", "", plan[_SPEC]["options"])
     parts += sections("Flavors", "slices_flavors", plan["slices_flavors"]["options"])
-    variables: dict[str, Mapping[str, Any]] = {}
-    users: dict[str, list[str]] = {}
-    for entry_point, spec in entry_points.items():
-        for name, option in spec["options"].items():
-            variables.setdefault(name, option)
-            users.setdefault(name, []).append(entry_point)
     parts.append(heading("Variables", "-"))
     parts.append(
         "Set them in the inventory (what concerns the whole cluster, in ``group_vars/all``) or with ``-e``.\n\n"
     )
-    parts.append(table({name: option for name, option in variables.items() if name != _SPEC}, users))
+    variables: dict[str, Mapping[str, Any]] = {}
+    users: dict[str, list[str]] = {}
+    # What a variable means where a slice is deployed comes first.
+    for playbook in sorted(
+        (COLLECTION / "playbooks").glob("*.yml"), key=lambda path: (path.stem != "deploy_slice", path)
+    ):
+        for role, entry_point in _ROLE.findall(playbook.read_text(encoding="utf-8")):
+            if role != "lab":
+                for name, option in entry_points(role)[entry_point or "main"]["options"].items():
+                    variables.setdefault(name, option)
+                    users.setdefault(name, []).append(playbook.stem)
+    parts.append(table({name: variables[name] for name in sorted(variables) if name != _SPEC}, users))
     return "".join(parts)
+
+
+def entry_points(role: str) -> Mapping[str, Any]:
+    """The argument specifications of a role."""
+    text = (COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    specs: Mapping[str, Any] = yaml.safe_load(text)["argument_specs"]
+    return specs
 
 
 def sections(title: str, path: str, options: Options) -> Iterator[str]:
@@ -104,14 +116,14 @@ def heading(title: str, line: str) -> str:
 
 
 def table(options: Options, users: Mapping[str, list[str]] | None = None) -> str:
-    """The options, one a row; ``users`` says which entry points of the role read each."""
+    """The options, one a row; ``users`` says which playbooks read each."""
     rows = [".. list-table::\n   :header-rows: 1\n   :widths: 22 18 60\n\n", _row("key", "type, default", "what it is")]
     for name, option in options.items():
         text = _text(option["description"])
         if "choices" in option:
             text += " One of " + ", ".join(f"``{choice}``" for choice in option["choices"]) + "."
         if users:
-            text += f" ({', '.join(users[name])})"
+            text += f" (In {', '.join(dict.fromkeys(users[name]))}.)"
         rows.append(_row(f"``{name}``", _kind(option), text))
     return "".join(rows) + "\n"
 
