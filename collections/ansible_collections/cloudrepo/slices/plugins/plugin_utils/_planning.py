@@ -134,6 +134,7 @@ def plan(
         "status": known.status or "design",
         "reason": known.reason,
         "has_run": known.has_run,
+        "network_node": known.network_node or cluster.network_node.name,
         "vlan_pool": pool,
         "vms": vms + retired,
         "links": [links[link.name] for link in spec.links],
