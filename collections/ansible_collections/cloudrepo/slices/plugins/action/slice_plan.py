@@ -28,7 +28,7 @@ _MOST_PLANS = 20
 
 
 class ActionModule(ActionBase):
-    """Plans on the controller, and has ``slice_registry`` do the rest on the network node that it is delegated to."""
+    """Plans on the controller, and has ``slice_registry`` do the rest where it is delegated to."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -41,6 +41,7 @@ class ActionModule(ActionBase):
                 "owner": {"type": "str", "required": True},
                 "status": {"type": "str", "choices": ["design", "deploying"], "required": True},
                 "registry_path": {"type": "path", "required": True},
+                "registry_host": {"type": "str"},
                 "flavors": {"type": "list", "elements": "dict", "required": True},
                 "image_dir": {"type": "path", "required": True},
                 "settings": {"type": "dict", "default": {}},
@@ -62,7 +63,9 @@ class ActionModule(ActionBase):
         if node["problem"]:
             raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
         # Read when the hosts were asked; good for one try.
-        text = (variables["hostvars"][node["name"]].get("slices_host_info") or {}).get("registry")
+        text = None
+        if args["registry_host"]:
+            text = (variables["hostvars"][args["registry_host"]].get("slices_host_info") or {}).get("registry")
         known = json.loads(text) if text else None
 
         def plan_from(registry: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +106,7 @@ class ActionModule(ActionBase):
 
     def _registry(self, wanted: dict[str, Any], args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         common = {"path": args["registry_path"], "admins": args["admins"], "hold_timeout": args["hold_timeout"]}
-        result = ask_registry(self._execute_module, {**common, **wanted}, variables)
+        result = ask_registry(self, {**common, **wanted}, variables)
         if result.get("failed") or result.get("unreachable"):
             raise AnsibleActionFail(result.get("msg", "the registry can't be reached"), result=result)
         return result

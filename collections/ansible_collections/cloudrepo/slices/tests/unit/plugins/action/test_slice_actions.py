@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,12 +141,13 @@ def test_a_registry_write_that_was_killed_is_asked_for_once_more() -> None:
     }
     asked: list[dict[str, Any]] = []
 
-    def execute(answers: list[dict[str, Any]]) -> Any:
-        return lambda **task: asked.append(task["module_args"]) or answers.pop(0)
+    def action(answers: list[dict[str, Any]]) -> Any:
+        execute = lambda **task: asked.append(task["module_args"]) or answers.pop(0)  # noqa: E731
+        return SimpleNamespace(_execute_module=execute, _templar=SimpleNamespace(template=lambda text: text))
 
-    assert ask_registry(execute([killed, {"changed": True}]), {"state": "status"}, {}) == {"changed": True}
+    assert ask_registry(action([killed, {"changed": True}]), {"state": "status"}, {}) == {"changed": True}
     assert len(asked) == 2 and asked[0] == asked[1]
-    assert ask_registry(execute([killed, killed]), {"state": "status"}, {}) == killed
+    assert ask_registry(action([killed, killed]), {"state": "status"}, {}) == killed
 
 
 def test_a_switch_is_on_or_off() -> None:
