@@ -54,14 +54,17 @@ class ActionModule(ActionBase):
             "owner": args["owner"],
             "flavors": args["flavors"],
             "workers": [host_facts(name, variables) for name in variables["groups"]["workers"]],
-            "network_node": host_facts(variables["groups"]["network_node"][0], variables),
+            "network_nodes": [
+                {**host_facts(name, variables), **internet_of(name, variables)}
+                for name in variables["groups"]["network_node"]
+            ],
             "images": _images(args["image_dir"], args["flavors"], args["spec"]),
             "image_dir": args["image_dir"],
             **args["settings"],
         }
-        node = options["network_node"]
-        if node["problem"]:
-            raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
+        for node in options["network_nodes"]:
+            if node["problem"] and node["name"] == args["registry_host"]:
+                raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
         # Read when the hosts were asked; good for one try.
         text = None
         if args["registry_host"]:
@@ -134,7 +137,7 @@ def handed_on(plan: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, A
     """What the tasks that follow need of a plan. What grows with the slice is JSON text, of which Ansible makes one
     value: it goes through each leaf of a structure several times for every task and host.
     """
-    brief = {field: record[field] for field in ("id", "name", "owner", "vlan_pool", "has_run")}
+    brief = {field: record[field] for field in ("id", "name", "owner", "vlan_pool", "has_run", "network_node")}
     return {
         "slice": brief,
         "record": json.dumps(record),
@@ -154,6 +157,12 @@ def host_facts(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     info = found.get("slices_host_info") or {}
     facts = {"name": name, "address": str(found.get("ansible_host", name)), "problem": _problem(info)}
     return facts if facts["problem"] else {**facts, **info["host"]}
+
+
+def internet_of(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The way to the internet that the inventory gives to a network node, if it has one of its own."""
+    found = variables["hostvars"][name]
+    return {key: found.get(f"slices_{key}") for key in ("internet_vlan", "internet_subnet")}
 
 
 def lacking_images(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[str]:
