@@ -125,12 +125,15 @@ def _drop_registry(server: Server) -> None:
         connection.execute("DROP SCHEMA cloudrepo_slices CASCADE")
 
 
-def test_what_ansible_runner_records_has_no_password(inventory_with: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbook", ["design_slice", "audit_slices"])
+def test_what_ansible_runner_records_has_no_password(
+    inventory_with: Callable[..., Path], tmp_path: Path, playbook: str
+) -> None:
     """AWX shows these to everybody who may see the job."""
     runner = ansible_runner.run(
         private_data_dir=str(tmp_path),
         project_dir=str(ROOT / "playbooks"),
-        playbook="design_slice.yml",
+        playbook=f"{playbook}.yml",
         inventory=str(inventory_with(True)),
         extravars={"slice_spec": spec("pg-a")},
         envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
