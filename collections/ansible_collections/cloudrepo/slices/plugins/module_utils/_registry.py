@@ -26,11 +26,9 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
     BUSY_SECONDS,
     Connection,
+    RegistryError,
     Store,
     insert,
-)
-from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
-    RegistryError as RegistryError,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_sqlite import SqliteStore
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import Callable, ContextManager, Iterator, Optional, Tuple
+from typing import Any, Callable, ContextManager, Iterator, Optional, Tuple
 from urllib.parse import quote
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
@@ -227,8 +227,7 @@ def check_integrity(name: str, connection: Connection) -> None:
         raise DamagedError(name, found)
 
 
-def save(copy: Connection, path: str) -> None:
-    """Write a copy in memory to a file."""
-    assert isinstance(copy, sqlite3.Connection)
+def save(copy: Any, path: str) -> None:
+    """Write a copy in memory, which is always of this kind, to a file."""
     with closing(sqlite3.connect(path)) as target:
         copy.backup(target)

@@ -513,6 +513,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_recovery
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, PATH_RULE, is_name, is_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import RegistryError
 
 
 def _needed(kind: str) -> Dict[str, Any]:
@@ -620,19 +621,19 @@ REQUIRED_IF = [
 
 def _check(params: Dict[str, Any]) -> None:
     if not is_path(params["path"]):
-        raise _registry.RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
+        raise RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
     if params["url"] and not _registry.is_url(params["url"]):
-        raise _registry.RegistryError("slices_registry_url is no URL like postgresql://user:password@host/database")
+        raise RegistryError("slices_registry_url is no URL like postgresql://user:password@host/database")
     if params["slice"] is not None and not is_name(params["slice"]):
-        raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
+        raise RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
-        raise _registry.RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
+        raise RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
     for record in params["records"] or ():
         for field in ("status", "reason"):
             if record[field] is None:
-                raise _registry.RegistryError("slice %s: %s is missing" % (record["name"], field))
+                raise RegistryError("slice %s: %s is missing" % (record["name"], field))
     if params["state"] == "status" and params["status"] == _registry.DESIGN:
-        raise _registry.RegistryError("status: only a reservation sets design")
+        raise RegistryError("status: only a reservation sets design")
 
 
 def _place(params: Dict[str, Any]) -> str:
@@ -760,7 +761,7 @@ def main() -> None:
             result.pop("diff")  # Two whole records, which nobody looks at.
     except _registry.HeldError as error:
         module.fail_json(msg=str(error), held=error.hold._asdict())
-    except _registry.RegistryError as error:
+    except RegistryError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

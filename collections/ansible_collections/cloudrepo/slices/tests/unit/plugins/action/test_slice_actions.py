@@ -143,7 +143,10 @@ def test_a_registry_write_that_was_killed_is_asked_for_once_more() -> None:
     asked: list[dict[str, Any]] = []
 
     def action(answers: list[dict[str, Any]]) -> Any:
-        execute = lambda **task: asked.append(task["module_args"]) or answers.pop(0)  # noqa: E731
+        def execute(**task: Any) -> Any:
+            asked.append(task["module_args"])
+            return answers.pop(0)
+
         return SimpleNamespace(_execute_module=execute, _templar=SimpleNamespace(template=lambda text: text))
 
     assert ask_registry(action([killed, {"changed": True}]), {"state": "status"}, {}) == {"changed": True}
