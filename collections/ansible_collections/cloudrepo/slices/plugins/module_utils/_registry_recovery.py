@@ -68,7 +68,7 @@ def backup(place: str, dest: str, write: bool) -> int:
         RegistryError: there is no sound registry, or there is something at ``dest`` already.
     """
     where = store(place)
-    _expect(where, "back up")
+    _expect(place, "back up")
     if os.path.lexists(dest):
         raise RegistryError("backup %s: it exists already" % dest)
     with opened(place, write=False) as copy:
@@ -80,10 +80,16 @@ def backup(place: str, dest: str, write: bool) -> int:
     return revision
 
 
-def _expect(where: Store, purpose: str) -> None:
+def is_there(place: str) -> bool:
+    """Whether there is a registry, sound or not."""
+    where = store(place)
     with where.explained(BUSY_SECONDS):
-        if not where.is_there():
-            raise RegistryError("registry %s does not exist: there is nothing to %s" % (where.name, purpose))
+        return where.is_there()
+
+
+def _expect(place: str, purpose: str) -> None:
+    if not is_there(place):
+        raise RegistryError("registry %s does not exist: there is nothing to %s" % (store(place).name, purpose))
 
 
 def _write_copy(copy: Connection, dest: str) -> None:
@@ -168,13 +174,10 @@ def move(source: str, target: str, write: bool) -> Moved:
         RegistryError: there is no registry to move, there is another one at the target, or a run works on a slice.
     """
     there, here = store(source), store(target)
-    with there.explained(BUSY_SECONDS):
-        is_left = there.is_there()
-    with here.explained(BUSY_SECONDS):
-        is_done = here.is_there()
+    is_left, is_done = is_there(source), is_there(target)
     if not is_left:
         if not is_done:
-            _expect(there, "move")
+            _expect(source, "move")
         return Moved(_content(target), None, False)
     aside = there.aside("moved")
     with there.explained(BUSY_SECONDS), _unchanging(source, write) as connection:

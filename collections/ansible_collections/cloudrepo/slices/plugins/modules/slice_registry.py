@@ -726,7 +726,7 @@ def _passwords(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
 
 def _tried(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
     """Change the slice, if need be."""
-    if params["url"] and not check_mode:
+    if params["url"] and not check_mode and _registry_recovery.is_there(params["url"]):
         # A database has a lock to spare, and is far away: a copy would be all of it.
         return _result(params, _change(params, write=True))
     # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
