@@ -35,7 +35,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps impor
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._addressing import FIRST_VNC_PORT
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, NetworkNode, Settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_flavors, parse_spec
 
 from .rings import BLANK, BLANK_MB, FLAVORS, OWNER, Record, ring
@@ -144,7 +144,7 @@ def scripts(count: int, workers: Sequence[str], node: str, settings: Mapping[str
 def planned_floor(count: int, workers: Sequence[str], node: str) -> Record:
     """What the planner says of the ring, with numbers far from those that the registry gives out."""
     images = {BLANK: BLANK_MB * 2**20}
-    cluster = Cluster([Worker(host, host, room=_PLENTY) for host in workers], Worker(node, node), images)
+    cluster = Cluster([Worker(host, host, room=_PLENTY) for host in workers], [NetworkNode(node, node)], images)
     settings = Settings(quota=10**6, reserved_vlans=tuple(range(1, _FIRST_VLAN)))
     registry = {"revision": 0, "next_id": _FIRST_ID, "last_worker": "", "slices": []}
     spec = parse_spec(ring(f"floor{count}", count))

@@ -50,7 +50,7 @@ def inputs(vms: int, workers: int = 1000, others: int = 1000) -> Record:
     hosts = [_host(f"worker{number}", number) for number in range(1, workers + 1)]
     node = _host("network1", workers + 1)
     common = {"owner": "benchmark", "flavors": FLAVORS, "images": {IMAGE: 2**20}, **SETTINGS}
-    options: Record = {**common, "workers": hosts, "network_node": node}
+    options: Record = {**common, "workers": hosts, "network_nodes": [node]}
     registry: Record = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": []}
     for number in range(1, others + 1):
         planned = plan_from(_small(f"other{number}"), {**options, "registry": registry}, VLANS)

@@ -302,7 +302,7 @@ def checksum(data: bytes) -> bytes:
 
 def stations_of(record: Mapping[str, Any]) -> list[Station]:
     """The guests of a slice, and its namespace as the station ``gateway``."""
-    namespace = f"network1/slice-{record['id']}"
+    namespace = f"{record['network_node']}/slice-{record['id']}"
     found = []
     for vm in record["vms"]:
         macs = {interface["name"]: interface["mac"] for interface in vm["interfaces"]}

@@ -28,7 +28,7 @@ _MOST_PLANS = 20
 
 
 class ActionModule(ActionBase):
-    """Plans on the controller, and has ``slice_registry`` do the rest on the network node that it is delegated to."""
+    """Plans on the controller, and has ``slice_registry`` do the rest where it is delegated to."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -41,6 +41,7 @@ class ActionModule(ActionBase):
                 "owner": {"type": "str", "required": True},
                 "status": {"type": "str", "choices": ["design", "deploying"], "required": True},
                 "registry_path": {"type": "path", "required": True},
+                "registry_host": {"type": "str"},
                 "flavors": {"type": "list", "elements": "dict", "required": True},
                 "image_dir": {"type": "path", "required": True},
                 "settings": {"type": "dict", "default": {}},
@@ -53,16 +54,21 @@ class ActionModule(ActionBase):
             "owner": args["owner"],
             "flavors": args["flavors"],
             "workers": [host_facts(name, variables) for name in variables["groups"]["workers"]],
-            "network_node": host_facts(variables["groups"]["network_node"][0], variables),
+            "network_nodes": [
+                {**host_facts(name, variables), **internet_of(name, variables)}
+                for name in variables["groups"]["network_node"]
+            ],
             "images": _images(args["image_dir"], args["flavors"], args["spec"]),
             "image_dir": args["image_dir"],
             **args["settings"],
         }
-        node = options["network_node"]
-        if node["problem"]:
-            raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
+        for node in options["network_nodes"]:
+            if node["problem"] and node["name"] == args["registry_host"]:
+                raise AnsibleActionFail(f"network node {node['name']} {node['problem']}")
         # Read when the hosts were asked; good for one try.
-        text = (variables["hostvars"][node["name"]].get("slices_host_info") or {}).get("registry")
+        text = None
+        if args["registry_host"]:
+            text = (variables["hostvars"][args["registry_host"]].get("slices_host_info") or {}).get("registry")
         known = json.loads(text) if text else None
 
         def plan_from(registry: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +109,7 @@ class ActionModule(ActionBase):
 
     def _registry(self, wanted: dict[str, Any], args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         common = {"path": args["registry_path"], "admins": args["admins"], "hold_timeout": args["hold_timeout"]}
-        result = ask_registry(self._execute_module, {**common, **wanted}, variables)
+        result = ask_registry(self, {**common, **wanted}, variables)
         if result.get("failed") or result.get("unreachable"):
             raise AnsibleActionFail(result.get("msg", "the registry can't be reached"), result=result)
         return result
@@ -131,7 +137,7 @@ def handed_on(plan: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, A
     """What the tasks that follow need of a plan. What grows with the slice is JSON text, of which Ansible makes one
     value: it goes through each leaf of a structure several times for every task and host.
     """
-    brief = {field: record[field] for field in ("id", "name", "owner", "vlan_pool", "has_run")}
+    brief = {field: record[field] for field in ("id", "name", "owner", "vlan_pool", "has_run", "network_node")}
     return {
         "slice": brief,
         "record": json.dumps(record),
@@ -151,6 +157,12 @@ def host_facts(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     info = found.get("slices_host_info") or {}
     facts = {"name": name, "address": str(found.get("ansible_host", name)), "problem": _problem(info)}
     return facts if facts["problem"] else {**facts, **info["host"]}
+
+
+def internet_of(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The way to the internet that the inventory gives to a network node, if it has one of its own."""
+    found = variables["hostvars"][name]
+    return {key: found.get(f"slices_{key}") for key in ("internet_vlan", "internet_subnet")}
 
 
 def lacking_images(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[str]:

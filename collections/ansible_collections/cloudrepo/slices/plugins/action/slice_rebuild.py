@@ -19,7 +19,7 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Works on the controller, and has ``slice_registry`` write on the network node that it is delegated to."""
+    """Works on the controller, and has ``slice_registry`` write where it is delegated to."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
             "for_admins": True,
             "admins": args["admins"],
         }
-        stored = ask_registry(self._execute_module, wanted, variables)
+        stored = ask_registry(self, wanted, variables)
         if stored.get("failed") or stored.get("unreachable"):
             raise AnsibleActionFail(stored.get("msg", "the registry can't be reached"), result=stored)
         for warning in rebuilt.warnings:

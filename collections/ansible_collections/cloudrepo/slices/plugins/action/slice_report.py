@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
 
     def _tell_registry(self, outcome: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         for left in reversed(range(_TRIES)):
-            result = ask_registry(self._execute_module, outcome, variables)
+            result = ask_registry(self, outcome, variables)
             if not result.get("failed") or not left:
                 break
             time.sleep(1)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import internet_of
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit_shares import all_shares
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Worker
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings, parse_network_node
 
 
 class ActionModule(ActionBase):
@@ -38,12 +39,15 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         groups = variables["groups"]
         cluster = Cluster(
-            workers=[_host(name, variables["hostvars"]) for name in groups.get("workers", [])],
-            network_node=_host(groups["network_node"][0], variables["hostvars"]),
+            workers=[Worker(name, _address(name, variables)) for name in groups.get("workers", [])],
+            network_nodes=[
+                parse_network_node({"name": name, "address": _address(name, variables), **internet_of(name, variables)})
+                for name in groups["network_node"]
+            ],
         )
         settings = Settings(internet_vlan=args["internet_vlan"], internet_subnet=args["internet_subnet"])
         return {"changed": False, **all_shares(args["registry"], cluster, settings, args["slice"], time.time())}
 
 
-def _host(name: str, hostvars: Mapping[str, Any]) -> Worker:
-    return Worker(name, str(hostvars[name].get("ansible_host", name)))
+def _address(name: str, variables: Mapping[str, Any]) -> str:
+    return str(variables["hostvars"][name].get("ansible_host", name))

@@ -74,8 +74,6 @@ def check_groups(groups: Mapping[str, list[str]]) -> None:
     for group in _GROUPS:
         if not groups.get(group):
             raise SpecError(f"the inventory has no host in the group {group}")
-    if len(groups["network_node"]) > 1:
-        raise SpecError(f"the group network_node has more than one host: {', '.join(groups['network_node'])}")
 
 
 def check_switches(switches: Mapping[str, object]) -> None:

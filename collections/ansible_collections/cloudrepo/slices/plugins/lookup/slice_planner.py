@@ -41,9 +41,13 @@ options:
     type: list
     elements: dict
     required: true
-  network_node:
-    description: The network node's C(name), C(address), C(problem) and C(stamps).
-    type: dict
+  network_nodes:
+    description:
+      - The network nodes in the order of the inventory, each with C(name), C(address), C(problem) and C(stamps).
+      - Each may have an C(internet_vlan) and an C(internet_subnet) of its own. Two on one VLAN are refused.
+      - A new slice gets the one with the fewest slices, and keeps it.
+    type: list
+    elements: dict
     required: true
   registry:
     description: The registry, as M(cloudrepo.slices.slice_registry) reads it.
@@ -75,11 +79,11 @@ options:
     type: dict
     default: {}
   internet_vlan:
-    description: The VLAN of all internet interfaces.
+    description: The VLAN of all internet interfaces, for network nodes that have none of their own.
     type: int
     default: 400
   internet_subnet:
-    description: The network of all internet interfaces.
+    description: Its network, likewise.
     type: str
     default: 10.60.7.0/24
   reserved_vlans:
@@ -93,7 +97,7 @@ EXAMPLES = r"""
 - name: What would this slice get?
   ansible.builtin.debug:
     msg: "{{ lookup('cloudrepo.slices.slice_planner', spec, owner='alice', flavors=flavors, workers=workers,
-      network_node=network_node, registry=snapshot.registry, images=images) }}"
+      network_nodes=network_nodes, registry=snapshot.registry, images=images) }}"
 """
 
 RETURN = r"""

@@ -16,7 +16,7 @@ TRUNK_BRIDGE = "sltrunk0"
 CONTROLLER = ipaddress.IPv4Interface("10.0.10.254/24")
 INTERNET = "internet"
 INTERNET_ADDRESS = "203.0.113.1"
-UPLINK = "203.0.113.2/24"
+UPLINKS = ipaddress.IPv4Interface("203.0.113.2/24")
 USER = "ubuntu"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,10}\Z")
 
@@ -188,6 +188,36 @@ def cable_commands(host: Host, pid: int, present: set[str]) -> list[str]:
     return lines
 
 
+def uplink(host: Host) -> str:
+    """The internet's end of a host's uplink."""
+    return "slu-" + host.name
+
+
+def uplink_commands(host: Host, hosts: list[Host], pid: int) -> tuple[list[str], list[str]]:
+    """`ip -batch` lines for a host's uplink, to be run in the internet, which has a switch, and in the host."""
+    place = [each.name for each in hosts if each.uplink].index(host.name)
+    outside = [
+        "link add %s type veth peer name uplink0 netns %d" % (uplink(host), pid),
+        "link set %s master ext0 up" % uplink(host),
+    ]
+    inside = [
+        "address add %s/%d dev uplink0" % (UPLINKS.ip + place, UPLINKS.network.prefixlen),
+        "link set uplink0 up",
+        "route add default via %s dev uplink0" % INTERNET_ADDRESS,
+    ]
+    return outside, inside
+
+
+def internet_commands() -> list[str]:
+    """`ip -batch` lines, run in the internet, for what the uplinks are plugged into."""
+    return [
+        "link set lo up",
+        "link add ext0 type bridge",
+        "address add %s/%d dev ext0" % (INTERNET_ADDRESS, UPLINKS.network.prefixlen),
+        "link set ext0 up",
+    ]
+
+
 def address_commands(host: Host) -> list[str]:
     """`ip -batch` lines, run inside the host."""
     return [
@@ -233,5 +263,3 @@ def check_hosts(hosts: list[Host]) -> None:
         if host.name in seen or host.address in seen:
             raise LabError(item + "name or address is taken")
         seen |= {host.name, host.address}
-    if sum(host.uplink for host in hosts) > 1:
-        raise LabError("more than one host has the uplink")

@@ -22,11 +22,9 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._lab import (
     CONTROLLER,
     EMPTY_DIRS,
     INTERNET,
-    INTERNET_ADDRESS,
     MANAGEMENT_BRIDGE,
     SYSTEM_DIRS,
     TRUNK_BRIDGE,
-    UPLINK,
     USER,
     File,
     Host,
@@ -38,8 +36,11 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._lab import (
     cables,
     clashes,
     disk_files,
+    internet_commands,
     known_hosts,
     start_time,
+    uplink,
+    uplink_commands,
     user_id,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
@@ -186,6 +187,9 @@ class Lab:
         running = self.running()
         return [name for name in self.names if name not in running or name not in self.state.ready]
 
+    def unwanted_hosts(self) -> list[str]:
+        return [name for name in self.running() if name not in self.names]
+
     def missing_links(self) -> list[str]:
         wanted = [MANAGEMENT_BRIDGE, TRUNK_BRIDGE, *(name for host in self.hosts for name in cables(host))]
         present = links_present()
@@ -211,11 +215,13 @@ class Lab:
             raise LabError("the lab's network is in use on this machine: " + ", ".join(taken))
 
     def up(self, public_key: str, files: Path) -> None:
-        """Bring up what is missing."""
+        """Bring up what is missing, and end what is not named any more."""
         self.check_machine()
-        starting = self.missing_hosts()
-        if starting:
+        starting, leaving = self.missing_hosts(), self.unwanted_hosts()
+        if starting or leaving:
             self.end_connections()
+        for name in leaving:
+            self._forget(name)
         self._write_keys()
         for name in starting:
             self._end(name)
@@ -312,27 +318,18 @@ class Lab:
                 ip_batch(address_commands(host), self._pid(host.name))
         if not {MANAGEMENT_BRIDGE, TRUNK_BRIDGE} <= present:
             ip_batch(["link set %s master %s" % cable for host in self.hosts for cable in cables(host).items()])
+        if INTERNET in started:
+            ip_batch(internet_commands(), self._pid(INTERNET))
         for host in self.hosts:
             if host.uplink and {host.name, INTERNET} & set(started):
                 self._plug_uplink(host)
 
     def _plug_uplink(self, host: Host) -> None:
         outside, inside = self._pid(INTERNET), self._pid(host.name)
-        delete_links({"eth0"}, outside)
+        delete_links({uplink(host)}, outside)
         delete_links({"uplink0"}, inside)
-        ip_batch(["link add eth0 type veth peer name uplink0 netns %d" % inside], outside)
-        prefix = UPLINK.split("/")[1]
-        ip_batch(
-            ["link set lo up", "address add %s/%s dev eth0" % (INTERNET_ADDRESS, prefix), "link set eth0 up"], outside
-        )
-        ip_batch(
-            [
-                "address add %s dev uplink0" % UPLINK,
-                "link set uplink0 up",
-                "route add default via %s dev uplink0" % INTERNET_ADDRESS,
-            ],
-            inside,
-        )
+        for pid, lines in zip((outside, inside), uplink_commands(host, self.hosts, inside)):
+            ip_batch(lines, pid)
 
     def _pid(self, name: str) -> int:
         try:
@@ -362,6 +359,14 @@ class Lab:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.state.hosts[name]["pid"], signal.SIGKILL)
             time.sleep(0.01)
+
+    def _forget(self, name: str) -> None:
+        """End a host and remove its disk."""
+        self._end(name)
+        delete_links(set(cables(Host(name, ""))))
+        shutil.rmtree(self.disk(name))
+        del self.state.hosts[name]
+        self._save()
 
     def end_connections(self) -> None:
         """SSH masters that plays left open to the hosts are processes of the lab, too."""

@@ -4,23 +4,18 @@
 
 """The registry of slices: which numbers are given out, to whom, and how each slice is doing.
 
-The first part knows slice records and portable SQL; only the second knows SQLite's files, locks and pragmas.
+What is written here is understood by every database that can hold a registry; what differs is in their modules.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import sqlite3
 import time
 from collections import defaultdict
 from contextlib import closing, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
-from urllib.parse import quote
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
     NAME_RULE,
     OWNER_RULE,
@@ -28,12 +23,17 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._names import (
     is_name,
     is_owner,
 )
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
+    BUSY_SECONDS,
+    Connection,
+    RegistryError,
+    Store,
+    insert,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_sqlite import SqliteStore
 
 Record = Mapping[str, Any]
 
-SCHEMA_VERSION = 2
-FIRST_ID = 1000
-BUSY_SECONDS = 30.0
 HOLD_SECONDS = 900
 
 DESIGN = "design"
@@ -42,104 +42,8 @@ RUNNING = "running"
 DELETING = "deleting"
 FAILED = "failed"
 
-_SCHEMA = (
-    """CREATE TABLE meta (
-        id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-        schema_version INTEGER NOT NULL,
-        revision INTEGER NOT NULL,
-        next_id INTEGER NOT NULL,
-        last_worker TEXT NOT NULL
-    )""",
-    """CREATE TABLE slices (
-        id INTEGER NOT NULL PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        status TEXT NOT NULL CHECK (status IN ('design', 'deploying', 'running', 'deleting', 'failed')),
-        reason TEXT NOT NULL,
-        has_run INTEGER NOT NULL,
-        pool_first INTEGER NOT NULL,
-        pool_size INTEGER NOT NULL,
-        internet_server TEXT
-    )""",
-    """CREATE TABLE holds (
-        slice TEXT NOT NULL PRIMARY KEY,
-        run TEXT NOT NULL,
-        holder TEXT NOT NULL,
-        status TEXT NOT NULL,
-        since INTEGER NOT NULL,
-        until INTEGER NOT NULL
-    )""",
-    """CREATE TABLE vlans (
-        vlan INTEGER NOT NULL PRIMARY KEY CHECK (vlan BETWEEN 1 AND 4094),
-        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
-        UNIQUE (slice_id, vlan)
-    )""",
-    """CREATE TABLE addresses (
-        vlan INTEGER NOT NULL,
-        address TEXT NOT NULL,
-        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
-        PRIMARY KEY (vlan, address)
-    )""",
-    """CREATE TABLE vms (
-        id INTEGER NOT NULL PRIMARY KEY,
-        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
-        position INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        flavor TEXT NOT NULL,
-        cores INTEGER NOT NULL,
-        memory_mb INTEGER NOT NULL,
-        disk_gb REAL NOT NULL,
-        image TEXT NOT NULL,
-        worker TEXT NOT NULL,
-        worker_address TEXT NOT NULL,
-        vnc_port INTEGER NOT NULL UNIQUE,
-        retired INTEGER NOT NULL,
-        UNIQUE (slice_id, name)
-    )""",
-    """CREATE TABLE interfaces (
-        vm_id INTEGER NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
-        position INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        mac TEXT NOT NULL UNIQUE,
-        tap TEXT NOT NULL UNIQUE,
-        vlan INTEGER,
-        link INTEGER,
-        address TEXT,
-        default_route INTEGER NOT NULL,
-        PRIMARY KEY (vm_id, name)
-    )""",
-    """CREATE TABLE links (
-        slice_id INTEGER NOT NULL REFERENCES slices (id) ON DELETE CASCADE,
-        number INTEGER NOT NULL,
-        position INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        vlan INTEGER NOT NULL UNIQUE,
-        subnet TEXT,
-        gateway INTEGER NOT NULL,
-        dhcp INTEGER NOT NULL,
-        port_security INTEGER NOT NULL,
-        server_address TEXT,
-        PRIMARY KEY (slice_id, number),
-        FOREIGN KEY (slice_id, vlan) REFERENCES vlans (slice_id, vlan) ON DELETE CASCADE
-    )""",
-    """CREATE TABLE endpoints (
-        slice_id INTEGER NOT NULL,
-        number INTEGER NOT NULL,
-        position INTEGER NOT NULL,
-        vm TEXT NOT NULL,
-        interface TEXT NOT NULL,
-        PRIMARY KEY (slice_id, number, position),
-        FOREIGN KEY (slice_id, number) REFERENCES links (slice_id, number) ON DELETE CASCADE
-    )""",
-    # Refers to no other table: a slice's rows are written anew with every change, and a secret is not part of them.
-    """CREATE TABLE secrets (
-        vm_id INTEGER NOT NULL PRIMARY KEY,
-        vnc_password TEXT NOT NULL
-    )""",
-)
-
 # A record's fields that are columns of the same name; the rest of each table says where the row belongs.
-_SLICE = ("id", "name", "owner", "status", "reason", "has_run")
+_SLICE = ("id", "name", "owner", "status", "reason", "has_run", "network_node")
 _SLICE_COLUMNS = (*_SLICE, "pool_first", "pool_size", "internet_server")
 _VM = (
     "id",
@@ -183,21 +87,6 @@ _PASSWORD_LENGTH = 8
 Passwords = Dict[str, Dict[str, str]]  # By slice and VM.
 
 
-class RegistryError(Exception):
-    """The registry cannot be used, or refuses what it was asked to store."""
-
-
-class DamagedError(RegistryError):
-    """There is a file, but no registry that can be used: it is to be rebuilt, or replaced by a backup."""
-
-    def __init__(self, path: str, reason: object) -> None:
-        """Say what to do about it."""
-        super().__init__(
-            "registry %s is damaged (%s): run the playbook rebuild_registry, or put a backup in its place"
-            % (path, reason)
-        )
-
-
 class Hold(NamedTuple):
     """Who works on a slice: no other run may change it meanwhile. Times are in seconds since 1970.
 
@@ -213,7 +102,7 @@ class Hold(NamedTuple):
 
 
 _GIVEN_UP = 0
-_HELD = "SELECT * FROM holds WHERE until != ? ORDER BY slice"
+_HELD = "SELECT * FROM holds WHERE until != ?"
 
 
 class Actor(NamedTuple):
@@ -266,19 +155,20 @@ class Change(NamedTuple):
     conflict: bool = False
 
 
-def read(connection: sqlite3.Connection) -> Dict[str, Any]:
+def read(connection: Connection) -> Dict[str, Any]:
     """The whole registry, slices ordered by ID. Call it on a snapshot or inside a transaction."""
-    holds = [Hold(*row)._asdict() for row in connection.execute(_HELD, (_GIVEN_UP,))]
+    # Databases have their own ideas of how text is sorted.
+    holds = [hold._asdict() for hold in sorted(Hold(*row) for row in connection.execute(_HELD, (_GIVEN_UP,)))]
     return dict(_counters(connection), slices=_records(connection), holds=holds)
 
 
-def _counters(connection: sqlite3.Connection) -> Dict[str, Any]:
+def _counters(connection: Connection) -> Dict[str, Any]:
     names = ("revision", "next_id", "last_worker")
     return dict(zip(names, connection.execute("SELECT %s FROM meta" % ", ".join(names)).fetchone()))
 
 
 def reserve(
-    connection: sqlite3.Connection,
+    connection: Connection,
     record: Record,
     status: str,
     revision: int,
@@ -298,7 +188,7 @@ def reserve(
     _check(record)
     wanted = dict(record, status=status, reason="")
     try:
-        with _transaction(connection):
+        with connection.transaction():
             counters = _counters(connection)
             stored = _stored(connection, record["name"])
             wanted["has_run"] = bool(stored and stored["has_run"])
@@ -317,13 +207,13 @@ def reserve(
             _forget_secrets(connection)
             _advance(connection, max(counters["next_id"], next_id, max(_ids(wanted)) + 1), last_worker)
             return Change(stored, _stored(connection, record["name"]))
-    except sqlite3.IntegrityError as error:
+    except connection.IntegrityError as error:
         reason = _holder(connection, record) or error
         raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
 
 
 def set_status(
-    connection: sqlite3.Connection,
+    connection: Connection,
     name: str,
     status: str,
     reason: str,
@@ -346,7 +236,7 @@ def set_status(
         HeldError: another run works on the slice.
         RegistryError: it is not the actor's to change, has changed, or is not there; one to be deleted may be missing.
     """
-    with _transaction(connection):
+    with connection.transaction():
         stored = _stored(connection, name)
         if stored is None:
             if status == DELETING:
@@ -362,6 +252,8 @@ def set_status(
             _hold(connection, name, status, actor)
         else:
             _give_up(connection, name, actor)
+        # What a program printed may hold a NUL, which not every database takes.
+        reason = reason.replace("\0", "\ufffd")
         wanted = dict(stored, status=status, reason=reason, has_run=stored["has_run"] or status == RUNNING)
         if status == RUNNING:
             wanted["vms"] = [vm for vm in stored["vms"] if not vm["retired"]]
@@ -380,14 +272,14 @@ def workers(record: Record) -> List[str]:
     return [] if record["status"] == DESIGN else sorted({vm["worker"] for vm in record["vms"]})
 
 
-def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> Change:
+def remove(connection: Connection, name: str, actor: Actor = NOBODY) -> Change:
     """Remove a slice and everything it holds.
 
     Raises:
         HeldError: another run works on the slice.
         RegistryError: it is not the actor's to remove.
     """
-    with _transaction(connection):
+    with connection.transaction():
         stored = _stored(connection, name)
         if stored is not None:
             _refuse_stranger(actor, stored)
@@ -399,13 +291,13 @@ def remove(connection: sqlite3.Connection, name: str, actor: Actor = NOBODY) -> 
         return Change(stored, None)
 
 
-def restore(connection: sqlite3.Connection, records: Sequence[Record], next_id: int, last_worker: str) -> None:
+def restore(connection: Connection, records: Sequence[Record], next_id: int, last_worker: str) -> None:
     """Store all records, with the status that each has, in a registry that holds no slice.
 
     Raises:
         RegistryError: it holds one, a record is not sound, or two claim the same.
     """
-    with _transaction(connection):
+    with connection.transaction():
         registry = read(connection)
         if registry["slices"]:
             raise RegistryError(
@@ -413,15 +305,17 @@ def restore(connection: sqlite3.Connection, records: Sequence[Record], next_id: 
             )
         for record in records:
             _check(record)
+            connection.execute("SAVEPOINT record")
             try:
                 _insert_record(connection, record)
-            except sqlite3.IntegrityError as error:
+            except connection.IntegrityError as error:
+                connection.execute("ROLLBACK TO SAVEPOINT record")
                 reason = _holder(connection, record) or error
                 raise RegistryError("slice %s: %s" % (record["name"], reason)) from error
         _advance(connection, max(registry["next_id"], next_id), last_worker)
 
 
-def read_passwords(connection: sqlite3.Connection, actor: Actor) -> Passwords:
+def read_passwords(connection: Connection, actor: Actor) -> Passwords:
     """The VNC passwords of the VMs that have one, of all slices that the one who asks may change."""
     found: Passwords = {}
     for slice_name, owner, vm, password in connection.execute(
@@ -433,17 +327,17 @@ def read_passwords(connection: sqlite3.Connection, actor: Actor) -> Passwords:
     return found
 
 
-def make_passwords(connection: sqlite3.Connection, record: Record) -> Tuple[Passwords, bool]:
+def make_passwords(connection: Connection, record: Record) -> Tuple[Passwords, bool]:
     """Give a random VNC password to each VM of a slice that has none.
 
     Returns:
         Those of all its VMs, and whether some are new.
     """
     vms = [vm for vm in record["vms"] if not vm["retired"]]
-    with _transaction(connection):
+    with connection.transaction():
         known = dict(connection.execute("SELECT vm_id, vnc_password FROM secrets"))
         new = {vm["id"]: _random_password() for vm in vms if vm["id"] not in known}
-        _insert(connection, "secrets", ("vm_id", "vnc_password"), list(new.items()))
+        insert(connection, "secrets", ("vm_id", "vnc_password"), list(new.items()))
     known.update(new)
     return {record["name"]: {vm["name"]: known[vm["id"]] for vm in vms}}, bool(new)
 
@@ -452,7 +346,7 @@ def _random_password() -> str:
     return "".join(secrets.choice(_PASSWORD_ALPHABET) for _place in range(_PASSWORD_LENGTH))
 
 
-def _forget_secrets(connection: sqlite3.Connection) -> None:
+def _forget_secrets(connection: Connection) -> None:
     """Delete the secrets of VMs that are in no record any more."""
     connection.execute("DELETE FROM secrets WHERE vm_id NOT IN (SELECT id FROM vms)")
 
@@ -481,7 +375,7 @@ def _is_stranger(actor: Actor, owner: str) -> bool:
     return bool(actor.user) and actor.user != owner and actor.user not in actor.admins
 
 
-def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
+def _refuse_held(connection: Connection, name: str, actor: Actor) -> None:
     hold = _hold_of(connection, name)
     if hold and hold.run not in (actor.run, actor.dead_run) and _lasts(hold, actor):
         raise HeldError(hold)
@@ -490,6 +384,17 @@ def _refuse_held(connection: sqlite3.Connection, name: str, actor: Actor) -> Non
             "slice %s: this run was silent for longer than slices_hold_timeout, and another one has worked on it since;"
             " audit_slices says whether anything is off" % name
         )
+
+
+def refuse_any_hold(holds: Iterable[Mapping[str, Any]]) -> None:
+    """For what no run may be in the middle of.
+
+    Raises:
+        HeldError: one is, as far as can be told from the registry.
+    """
+    for hold in holds:
+        if hold["until"] > time.time():
+            raise HeldError(Hold(**hold))
 
 
 def _lasts(hold: Hold, actor: Actor) -> bool:
@@ -505,20 +410,21 @@ def _controller(run: str) -> str:
     return "" if where.endswith("/") else where
 
 
-def _hold_of(connection: sqlite3.Connection, name: str) -> Optional[Hold]:
+def _hold_of(connection: Connection, name: str) -> Optional[Hold]:
     row = connection.execute("SELECT * FROM holds WHERE slice = ?", (name,)).fetchone()
     return Hold(*row) if row else None
 
 
-def _hold(connection: sqlite3.Connection, name: str, status: str, actor: Actor) -> None:
+def _hold(connection: Connection, name: str, status: str, actor: Actor) -> None:
     """Note who works on a slice; a module that is called by hand has no run that could be asked later."""
     if actor.run:
         now = int(time.time())
         row = Hold(name, actor.run, actor.holder, status, now, now + actor.hold_seconds)
-        connection.execute("INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?)", row)
+        connection.execute("DELETE FROM holds WHERE slice = ?", (name,))
+        insert(connection, "holds", Hold._fields, [row])
 
 
-def _give_up(connection: sqlite3.Connection, name: str, actor: Actor) -> None:
+def _give_up(connection: Connection, name: str, actor: Actor) -> None:
     """Note that nobody works on a slice any more, and who did last: only that run may say its outcome again."""
     connection.execute("UPDATE holds SET run = ?, until = ? WHERE slice = ?", (actor.run, _GIVEN_UP, name))
 
@@ -527,7 +433,7 @@ def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _stored(connection: sqlite3.Connection, name: str) -> Optional[Dict[str, Any]]:
+def _stored(connection: Connection, name: str) -> Optional[Dict[str, Any]]:
     return next(iter(_records(connection, name)), None)
 
 
@@ -636,7 +542,7 @@ def _refuse_used_ids(record: Record, stored: Optional[Record], next_id: int) -> 
             )
 
 
-def _holder(connection: sqlite3.Connection, record: Record) -> Optional[str]:
+def _holder(connection: Connection, record: Record) -> Optional[str]:
     """Which other slice holds something that the record claims, in words."""
     own = (record["id"], record["name"])
     for kind, value in _claims(record):
@@ -648,7 +554,7 @@ def _holder(connection: sqlite3.Connection, record: Record) -> Optional[str]:
 
 
 def _advance(
-    connection: sqlite3.Connection,
+    connection: Connection,
     next_id: Optional[int] = None,
     last_worker: Optional[str] = None,
 ) -> None:
@@ -660,20 +566,20 @@ def _advance(
     )
 
 
-def _delete(connection: sqlite3.Connection, record: Record) -> None:
+def _delete(connection: Connection, record: Record) -> None:
     """Delete a slice's own rows: those of the same ID under another name are another slice's."""
     connection.execute("DELETE FROM slices WHERE id = ? AND name = ?", (record["id"], record["name"]))
 
 
-def _insert_record(connection: sqlite3.Connection, record: Record) -> None:
+def _insert_record(connection: Connection, record: Record) -> None:
     key = (record["id"],)
     pool, internet = record["vlan_pool"], record["internet"]
     server = internet["server_address"] if internet else None
     row = (*_values(record, _SLICE), pool["first"], pool["size"], server)
-    _insert(connection, "slices", _SLICE_COLUMNS, [row])
-    _insert(connection, "vlans", ("slice_id", "vlan"), [(*key, vlan) for vlan in _pool(record)])
+    insert(connection, "slices", _SLICE_COLUMNS, [row])
+    insert(connection, "vlans", ("slice_id", "vlan"), [(*key, vlan) for vlan in _pool(record)])
     addresses = [(*key, *pair) for pair in _addresses(record)]
-    _insert(connection, "addresses", ("slice_id", "vlan", "address"), addresses)
+    insert(connection, "addresses", ("slice_id", "vlan", "address"), addresses)
     _insert_list(connection, "vms", ("slice_id",), _VM, [(key, record["vms"])])
     interfaces = [((vm["id"],), vm["interfaces"]) for vm in record["vms"]]
     _insert_list(connection, "interfaces", ("vm_id",), _INTERFACE, interfaces)
@@ -683,7 +589,7 @@ def _insert_record(connection: sqlite3.Connection, record: Record) -> None:
 
 
 def _insert_list(
-    connection: sqlite3.Connection,
+    connection: Connection,
     table: str,
     parent: Sequence[str],
     fields: Sequence[str],
@@ -691,31 +597,24 @@ def _insert_list(
 ) -> None:
     """Insert lists of items, each list under its parent's key, keeping their order."""
     rows = [(*key, place, *_values(item, fields)) for key, items in lists for place, item in enumerate(items)]
-    _insert(connection, table, (*parent, "position", *fields), rows)
-
-
-def _insert(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[Tuple[Any, ...]]
-) -> None:
-    statement = "INSERT INTO %s (%s) VALUES (%s)" % (table, ", ".join(columns), ", ".join("?" * len(columns)))
-    connection.executemany(statement, rows)
+    insert(connection, table, (*parent, "position", *fields), rows)
 
 
 def _values(item: Mapping[str, Any], fields: Sequence[str]) -> List[Any]:
     return [int(item[field]) if field in _FLAGS else item[field] for field in fields]
 
 
-def _records(connection: sqlite3.Connection, name: Optional[str] = None) -> List[Dict[str, Any]]:
+def _records(connection: Connection, name: Optional[str] = None) -> List[Dict[str, Any]]:
     """The records of all slices by ID, or only that of the one with the name."""
-    mine = "" if name is None else " WHERE slice_id = (SELECT id FROM slices WHERE name = :name)"
+    mine = "" if name is None else " WHERE slice_id = (SELECT id FROM slices WHERE name = ?)"
     of_my_vms = mine and " WHERE vm_id IN (SELECT id FROM vms%s)" % mine
-    values = {"name": name}
+    values = () if name is None else (name,)
     vms = _lists(connection, "vms" + mine, values, ("slice_id",), _VM)
     interfaces = _lists(connection, "interfaces" + of_my_vms, values, ("vm_id",), _INTERFACE)
     links = _lists(connection, "links" + mine, values, ("slice_id",), _LINK)
     endpoints = _lists(connection, "endpoints" + mine, values, ("slice_id", "number"), _ENDPOINT)
     records = []
-    only = "" if name is None else " WHERE name = :name"
+    only = "" if name is None else " WHERE name = ?"
     statement = "SELECT %s FROM slices%s ORDER BY id" % (", ".join(_SLICE_COLUMNS), only)
     for row in connection.execute(statement, values):
         record, (first, size, server) = _item(_SLICE, row), row[len(_SLICE) :]
@@ -729,9 +628,9 @@ def _records(connection: sqlite3.Connection, name: Optional[str] = None) -> List
 
 
 def _lists(
-    connection: sqlite3.Connection,
+    connection: Connection,
     rows: str,
-    values: Mapping[str, Any],
+    values: Sequence[Any],
     parent: Sequence[str],
     fields: Sequence[str],
 ) -> Dict[Tuple[Any, ...], List[Dict[str, Any]]]:
@@ -756,177 +655,38 @@ def _value(field: str, value: Any) -> Any:
     return value
 
 
-# From here on: SQLite.
+def is_url(place: str) -> bool:
+    """Whether it is the URL of a PostgreSQL database."""
+    return place.startswith(("postgresql://", "postgres://"))
 
-JOURNAL = "-journal"
 
-# What SQLite says of a file that is not as it was written.
-_DAMAGE = ("not a database", "malformed", "unsupported file format", "no such table", "no such column")
+def store(place: str) -> Store:
+    """Where a registry is: at a path, or in the PostgreSQL database of a URL.
+
+    Raises:
+        RegistryError: the URL is none, or the library that it needs is missing.
+    """
+    if not is_url(place):
+        return SqliteStore(place)
+    # Python compiles at each call what a module imports.
+    from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_postgresql import PostgresqlStore
+
+    return PostgresqlStore(place)
 
 
 @contextmanager
-def opened(path: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """The registry at ``path``, created if it is missing; or, not to ``write``, a copy of it in memory.
+def opened(place: str, write: bool, timeout: float = BUSY_SECONDS) -> Iterator[Connection]:
+    """The registry at ``place``, created if it is missing; or, not to ``write``, a copy of it in memory.
 
     Args:
-        path: the registry's file; a copy of a missing one is an empty registry.
+        place: the registry's file, or the URL of its database; a copy of a missing one is an empty registry.
         write: whether what is changed is to last.
         timeout: seconds to wait for another run that holds the registry.
 
     Raises:
-        DamagedError: there is a file, but it is no registry of this version.
-        RegistryError: it is locked, or belongs to a newer version.
+        DamagedError: there is something, but no registry that can be used.
+        RegistryError: it is locked or can't be reached, or belongs to a newer version.
     """
-    with explained(path, timeout), closing(_open(path, timeout) if write else _copy(path, timeout)) as connection:
+    where = store(place)
+    with where.explained(timeout), closing(where.open(timeout) if write else where.copy(timeout)) as connection:
         yield connection
-
-
-@contextmanager
-def explained(path: str, timeout: float = BUSY_SECONDS) -> Iterator[None]:
-    """Tell SQLite's and the system's errors as ours, which name the file and what to do."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise _explained(path, timeout, str(error)) from error
-    except OSError as error:
-        raise RegistryError("registry %s: %s" % (path, error.strerror)) from error
-
-
-def _explained(path: str, timeout: float, reason: str) -> RegistryError:
-    if "is locked" in reason:
-        return RegistryError("registry %s is locked: another run has held it for %g seconds" % (path, timeout))
-    if any(sign in reason for sign in _DAMAGE):
-        return DamagedError(path, reason)
-    return RegistryError("registry %s: %s" % (path, reason))
-
-
-def create(path: str, fill: Callable[[sqlite3.Connection], None]) -> bool:
-    """Put a new registry at ``path``, which nobody sees before it is whole; False if another run was faster."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
-    part = part_path(os.path.abspath(path))
-    # SQLite would create it readable by all; its journal takes over the mode found here.
-    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        with closing(_connect(part, BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA journal_mode = MEMORY")  # A part needs no journal: without us it is rubbish.
-            with _transaction(connection):
-                _make_tables(connection)
-            fill(connection)
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            return False
-    finally:
-        remove_file(part)
-    sync_folder(os.path.dirname(os.path.abspath(path)))
-    return True
-
-
-def is_there(path: str) -> bool:
-    """Whether the registry's file exists.
-
-    Raises:
-        DamagedError: of one that was being written only the journal is left, which SQLite would apply to a new one.
-    """
-    # In this order: whoever writes a journal has the file before it.
-    journal = os.path.exists(path + JOURNAL)
-    if os.path.exists(path):
-        return True
-    if journal:
-        raise DamagedError(path, "it is gone, its journal is not")
-    return False
-
-
-def _open(path: str, timeout: float) -> sqlite3.Connection:
-    if not is_there(path):
-        create(path, lambda connection: None)
-    connection = _connect(path, timeout)
-    try:
-        _check_size(connection, path)
-        _check_tables(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def empty() -> sqlite3.Connection:
-    """A new registry in memory."""
-    connection = _memory()
-    _make_tables(connection)
-    return connection
-
-
-def _memory() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-def _copy(path: str, timeout: float) -> sqlite3.Connection:
-    if not is_there(path):
-        return empty()
-    copy = _memory()
-    with closing(_connect(path, timeout)) as source:
-        # Only this waits for a lock no longer than the timeout: backup() waits for ever.
-        source.execute("BEGIN")
-        source.execute("SELECT COUNT(*) FROM sqlite_master")
-        _check_size(source, path)
-        source.backup(copy)
-    _check_tables(copy, path)
-    return copy
-
-
-def _connect(path: str, timeout: float) -> sqlite3.Connection:
-    # Not to be created: to SQLite an empty file is a database, to us it is one that was lost.
-    uri = "file:%s?mode=rw" % quote(os.path.abspath(path))
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    for statement in _SCHEMA:
-        connection.execute(statement)
-    connection.execute(
-        "INSERT INTO meta (id, schema_version, revision, next_id, last_worker) VALUES (1, ?, 0, ?, '')",
-        (SCHEMA_VERSION, FIRST_ID),
-    )
-
-
-def _check_size(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a file that was cut off within its last page, of which SQLite says nothing."""
-    (pages,), (size,) = (connection.execute("PRAGMA " + name).fetchone() for name in ("page_count", "page_size"))
-    if os.path.getsize(path) < pages * size:
-        raise DamagedError(path, "it was cut off")
-
-
-def _check_tables(connection: sqlite3.Connection, path: str) -> None:
-    """Refuse a file that is not ours, was emptied, or is of another version."""
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(meta)")}
-    row = connection.execute("SELECT schema_version FROM meta").fetchone() if "schema_version" in columns else None
-    if row is None:
-        raise DamagedError(path, "it is no registry" if os.path.getsize(path) else "it is empty")
-    if row[0] > SCHEMA_VERSION:
-        raise RegistryError(
-            "registry %s has schema version %d, but this version of cloudrepo.slices knows %d at most"
-            % (path, row[0], SCHEMA_VERSION)
-        )
-    if row[0] < SCHEMA_VERSION:
-        raise DamagedError(path, "it has schema version %d, which is older than %d" % (row[0], SCHEMA_VERSION))
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. The write lock is taken at once: nothing changes between reading and writing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        refuse_if_gone()
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite itself has rolled back after some errors, such as a full disk.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -2,38 +2,38 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The registry's file as a whole: copied while others write, and made anew from what the hosts carry."""
+"""The registry as a whole: copied while others write, moved, and made anew from what the hosts carry."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import closing
-from datetime import datetime, timezone
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
-    locked,
-    part_path,
-    remove_file,
-    sync_folder,
-)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import part_path, remove_file, sync_folder
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
-    JOURNAL,
-    DamagedError,
     Record,
-    RegistryError,
-    create,
-    empty,
-    explained,
-    is_there,
     opened,
     read,
+    refuse_any_hold,
     restore,
+    store,
 )
-
-# What SQLite keeps beside a database, and would apply to another one of that name.
-_COMPANIONS = (JOURNAL, "-wal", "-shm")
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
+    BUSY_SECONDS,
+    Connection,
+    DamagedError,
+    RegistryError,
+    Store,
+    copy_rows,
+    now,
+)
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_sqlite import (
+    SqliteStore,
+    check_integrity,
+    empty,
+    save,
+)
 
 
 class Rebuilt(NamedTuple):
@@ -53,48 +53,55 @@ def backup_path(path: str) -> str:
     """Where a backup goes that nobody gave a place: ``backups/`` beside the registry, named after the time."""
     folder, name = os.path.split(os.path.abspath(path))
     stem, suffix = os.path.splitext(name)
-    return os.path.join(folder, "backups", "%s-%s%s" % (stem, _now(), suffix))
+    return os.path.join(folder, "backups", "%s-%s%s" % (stem, now(), suffix))
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-
-
-def backup(path: str, dest: str, write: bool) -> int:
+def backup(place: str, dest: str, write: bool) -> int:
     """Copy the registry as it is at one moment, whoever writes at the same time, and return its revision.
 
     Args:
-        path: the registry.
-        dest: the file to make; it gets its name once it was read again and found sound.
+        place: the registry.
+        dest: the file to make, of SQLite's, wherever the registry is; it gets its name once it was found sound.
         write: whether to make it.
 
     Raises:
         RegistryError: there is no sound registry, or there is something at ``dest`` already.
     """
-    if not is_there(path):
-        raise RegistryError("registry %s does not exist: there is nothing to back up" % path)
+    where = store(place)
+    _expect(place, "back up")
     if os.path.lexists(dest):
         raise RegistryError("backup %s: it exists already" % dest)
-    with opened(path, write=False) as copy:
-        _check_integrity(copy, path)
+    with opened(place, write=False) as copy:
+        check_integrity(where.name, copy)
         revision: int = read(copy)["revision"]
         if write:
-            with explained(dest):
+            with SqliteStore(dest).explained(BUSY_SECONDS):
                 _write_copy(copy, dest)
     return revision
 
 
-def _write_copy(copy: sqlite3.Connection, dest: str) -> None:
+def is_there(place: str) -> bool:
+    """Whether there is a registry, sound or not."""
+    where = store(place)
+    with where.explained(BUSY_SECONDS):
+        return where.is_there()
+
+
+def _expect(place: str, purpose: str) -> None:
+    if not is_there(place):
+        raise RegistryError("registry %s does not exist: there is nothing to %s" % (store(place).name, purpose))
+
+
+def _write_copy(copy: Connection, dest: str) -> None:
     folder = os.path.dirname(os.path.abspath(dest))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     part = part_path(os.path.abspath(dest))
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with closing(sqlite3.connect(part)) as target:
-            copy.backup(target)
+        save(copy, part)
         os.fsync(descriptor)
         with opened(part, write=False) as written:
-            _check_integrity(written, part)
+            check_integrity(part, written)
         os.link(part, dest)
     finally:
         os.close(descriptor)
@@ -102,67 +109,97 @@ def _write_copy(copy: sqlite3.Connection, dest: str) -> None:
     sync_folder(folder)
 
 
-def _check_integrity(connection: sqlite3.Connection, path: str) -> None:
-    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise DamagedError(path, found)
-
-
-def rebuild(path: str, records: Sequence[Record], next_id: int, last_worker: str, write: bool) -> Rebuilt:
+def rebuild(place: str, records: Sequence[Record], next_id: int, last_worker: str, write: bool) -> Rebuilt:
     """Make a registry of ``records`` in the place of one that is missing, damaged or holds no slice.
 
-    A damaged file is kept under another name. What is not to ``write`` is tried in memory.
+    A damaged one is kept under another name. What is not to ``write`` is tried in memory.
 
     Raises:
         RegistryError: there is a registry with slices, or the records do not go together.
     """
 
-    def fill(connection: sqlite3.Connection) -> None:
+    def fill(connection: Connection) -> None:
         restore(connection, records, next_id, last_worker)
 
-    path = os.path.abspath(path)
-    rebuilt = _tried(path, fill)
+    where = store(place)
+    rebuilt = _tried(place, where, fill)
     if not write or not rebuilt.changed:
         return rebuilt
-    with explained(path):
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with locked(os.path.dirname(path)):  # Of two rebuilds, the second finds the first one's work.
-            rebuilt = _tried(path, fill)
-            if rebuilt.damaged is not None:
-                _set_aside(path, rebuilt.damaged)
-            if is_there(path):
-                with opened(path, write=True) as connection:
-                    fill(connection)
-            elif not create(path, fill):
-                raise RegistryError("registry %s: another run made one just now" % path)
+    with where.explained(BUSY_SECONDS), where.alone():  # Of two rebuilds, the second finds the first one's work.
+        rebuilt = _tried(place, where, fill)
+        if rebuilt.damaged is not None:
+            where.set_aside(rebuilt.damaged, None)
+        if where.is_there():
+            with opened(place, write=True) as connection:
+                fill(connection)
+        elif not where.create(fill):
+            raise RegistryError("registry %s: another run made one just now" % where.name)
     return rebuilt
 
 
-def _tried(path: str, fill: Callable[[sqlite3.Connection], None]) -> Rebuilt:
+def _tried(place: str, where: Store, fill: Callable[[Connection], None]) -> Rebuilt:
     """What becomes of the registry, found out in memory."""
     try:
-        with opened(path, write=False) as copy:
-            _check_integrity(copy, path)
-            return _filled(copy, path, fill, None)
+        with opened(place, write=False) as copy:
+            check_integrity(where.name, copy)
+            return _filled(copy, where.name, fill, None)
     except DamagedError:
         with closing(empty()) as copy:
-            return _filled(copy, path, fill, "%s.damaged-%s" % (path, _now()))
+            return _filled(copy, where.name, fill, where.aside("damaged"))
 
 
-def _filled(
-    copy: sqlite3.Connection, path: str, fill: Callable[[sqlite3.Connection], None], damaged: Optional[str]
-) -> Rebuilt:
+def _filled(copy: Connection, name: str, fill: Callable[[Connection], None], damaged: Optional[str]) -> Rebuilt:
     before = read(copy)
     try:
         fill(copy)
     except RegistryError as error:
-        raise RegistryError("registry %s: %s" % (path, error)) from error
+        raise RegistryError("registry %s: %s" % (name, error)) from error
     return Rebuilt(before, read(copy), damaged)
 
 
-def _set_aside(path: str, aside: str) -> None:
-    """Rename a damaged registry, and what SQLite needs to repair it."""
-    for suffix in ("", *_COMPANIONS):
-        if os.path.lexists(path + suffix):
-            os.rename(path + suffix, aside + suffix)
-    sync_folder(os.path.dirname(path))
+class Moved(NamedTuple):
+    """The registry that was moved, the name that was given to what was left behind, and whether there was any to do."""
+
+    registry: Dict[str, Any]
+    aside: Optional[str]
+    changed: bool
+
+
+def move(source: str, target: str, write: bool) -> Moved:
+    """Move the registry: copy it whole, and rename what is left behind, so that nobody goes on with that.
+
+    Nothing changes it meanwhile. If it was moved before, or half moved, the rest is done.
+
+    Raises:
+        RegistryError: there is no registry to move, there is another one at the target, or a run works on a slice.
+    """
+    there, here = store(source), store(target)
+    is_left, is_done = is_there(source), is_there(target)
+    if not is_left:
+        if not is_done:
+            _expect(source, "move")
+        return Moved(_content(target), None, False)
+    aside = there.aside("moved")
+    with there.explained(BUSY_SECONDS), _unchanging(source, write) as connection:
+        registry = read(connection)
+        refuse_any_hold(registry["holds"])
+        if is_done and _content(target) != registry:
+            raise RegistryError("registry %s cannot be moved to %s: there is one" % (there.name, here.name))
+        if write:
+            with here.explained(BUSY_SECONDS):
+                if not is_done and not here.create(lambda made: copy_rows(connection, made)):
+                    raise RegistryError("registry %s: another run made one just now" % here.name)
+            there.set_aside(aside, connection)
+    return Moved(registry, aside, True)
+
+
+@contextmanager
+def _unchanging(place: str, write: bool) -> Iterator[Connection]:
+    """The registry, locked as long as this lasts; or, not to ``write``, a copy."""
+    with opened(place, write) as connection, connection.transaction():
+        yield connection
+
+
+def _content(place: str) -> Dict[str, Any]:
+    with opened(place, write=False) as copy:
+        return read(copy)

@@ -57,7 +57,7 @@ options:
         type: str
         required: true
       uplink:
-        description: Whether it has the uplink to C(internet). At most one host has.
+        description: Whether it has the uplink to C(internet). A second one is 203.0.113.3, and so on.
         type: bool
         default: false
   public_key:
@@ -92,8 +92,8 @@ started:
   elements: str
   sample: [internet, worker1, network1]
 stopped:
-  description: Names of the hosts that were ended.
-  returned: with O(state=absent)
+  description: Names of the hosts that were ended. With O(state=present), those that O(hosts) does not name any more.
+  returned: success
   type: list
   elements: str
   sample: [worker1]
@@ -155,11 +155,11 @@ def run(module: AnsibleModule, lab: Lab) -> dict[str, object]:
         result: dict[str, object] = {"stopped": sorted(before)}
         after: list[str] = []
     else:
-        missing = lab.missing_hosts()
-        changed = bool(missing or lab.missing_links())
+        missing, unwanted = lab.missing_hosts(), lab.unwanted_hosts()
+        changed = bool(missing or unwanted or lab.missing_links())
         if changed and not module.check_mode:
             lab.up(module.params["public_key"].strip() + "\n", Path(module.params["files"]))
-        result = {"started": missing}
+        result = {"started": missing, "stopped": unwanted}
         after = lab.names
     diff = {"before": {"running": sorted(before)}, "after": {"running": sorted(after)}}
     return {"changed": changed, "pids": lab.running(), "diff": diff, **result}

@@ -210,11 +210,12 @@ def _read_registry(path: Optional[str], only: Optional[str]) -> Dict[str, Any]:
         return {}
     # Python compiles at each call what a module imports, and only one host has a registry.
     from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+    from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import RegistryError
 
     try:
         with _registry.opened(normal_path("registry_path", path), write=False) as connection:
             registry = _registry.read(connection)
-    except _registry.RegistryError as error:
+    except RegistryError as error:
         raise ValueError(str(error)) from error
     registry["slices"] = [record for record in registry["slices"] if only in (None, record["name"])]
     workers = {record["name"]: _registry.workers(record) for record in registry["slices"]}

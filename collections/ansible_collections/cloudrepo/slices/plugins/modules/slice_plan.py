@@ -15,7 +15,7 @@ description:
     M(cloudrepo.slices.slice_host_info) found on every host (registered as C(slices_host_info)) and what the registry
     holds, and has M(cloudrepo.slices.slice_registry) write the plan in one transaction.
   - If another run changed the registry in between, nothing is written and the slice is planned again.
-  - Must be delegated to the network node.
+  - Must be delegated to the host that the registry is reached from.
   - Hosts that are unreachable or not prepared get no new VMs; a warning names each.
   - Fails with one line if the slice can not be had. Then nothing is changed anywhere.
 options:
@@ -33,9 +33,14 @@ options:
     choices: [design, deploying]
     required: true
   registry_path:
-    description: The registry's file on the network node.
+    description: The registry's file, unless C(slices_registry_url) says that it is none.
     type: path
     required: true
+  registry_host:
+    description:
+      - The host of the registry, of which C(slices_host_info) may have what it holds.
+      - By default, the registry is read anew.
+    type: str
   flavors:
     description: The flavors; of two with one name the later counts.
     type: list

@@ -22,7 +22,7 @@ description:
     O(lost_hosts), if two hosts contradict each other, or if the registry holds slices. Then nothing is changed.
 options:
   registry_path:
-    description: The registry's file on the network node.
+    description: The registry's file, unless C(slices_registry_url) says that it is none.
     type: path
     required: true
   admins:

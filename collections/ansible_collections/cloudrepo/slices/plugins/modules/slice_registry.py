@@ -15,10 +15,11 @@ description:
     It holds their designs, their status, and every number that was given out.
   - One slice is changed in one transaction, or not at all.
     That no VLAN, MAC address, VNC port, TAP or address is held twice is a constraint of the database.
-  - The registry is an SQLite file that only its owner can read.
-    A file that does not exist is an empty registry. It is created by the first reservation.
-  - A file that exists but was emptied, cut off or damaged, or is of an older version, is an error in every state but
-    V(rebuilt). The message names it and says how to get a registry again.
+  - The registry is an SQLite file that only its owner can read, or the schema C(cloudrepo_slices) of a PostgreSQL
+    database.
+    One that does not exist is an empty registry. It is created by the first reservation.
+  - One that exists but was emptied, cut off or damaged is an error in every state but V(rebuilt).
+    The message names it and says how to get a registry again.
 attributes:
   check_mode:
     description: Predicts the result, constraints included, without writing anything.
@@ -29,13 +30,23 @@ attributes:
   idempotent:
     description: What is stored already is not written again and does not count the revision up.
     support: full
+requirements:
+  - psycopg 3, on the host that runs the module, with O(url)
 options:
   path:
     description:
       - The registry's file.
       - Its folder is created with mode V(0700) if it is missing, the file with mode V(0600).
+      - With O(url), only backups are beside it.
     type: path
     default: /var/lib/cloudrepo/registry/slices.sqlite
+  url:
+    description:
+      - The registry's PostgreSQL database, as C(postgresql://user:password@host/database), instead of a file.
+      - The user has to be allowed to create a schema in it, or to own an empty one with the name C(cloudrepo_slices).
+      - The action plugin takes it from the variable C(slices_registry_url), so that no task has to name it, and it is
+        in no task's arguments that a callback could record.
+    type: str
   state:
     description:
       - V(read) returns the whole registry.
@@ -51,9 +62,15 @@ options:
       - V(passwords) returns the VNC passwords of all slices that the one who asks may change.
         With O(record), it gives a random one to each of its VMs that has none, and returns those of this slice only.
         A password goes when its VM does. Such a task needs C(no_log).
+      - V(moved) moves the registry between O(path) and O(url), as O(to) says, in one transaction on either side.
+        What is left behind is renamed, so that nobody goes on with it. If it was moved before, nothing is changed.
     type: str
-    choices: [read, reserved, status, absent, backup, rebuilt, passwords]
+    choices: [read, reserved, status, absent, backup, rebuilt, passwords, moved]
     default: read
+  to:
+    description: Where the registry is to be. Required for O(state=moved).
+    type: str
+    choices: [sqlite, postgresql]
   slice:
     description: The slice's name. Required for O(state=status) and O(state=absent).
     type: str
@@ -87,8 +104,8 @@ options:
   dest:
     description:
       - The file to make with O(state=backup), with mode V(0600). One that exists is an error.
-      - By default it is named after the time, in a folder C(backups) beside the registry that is created with
-        mode V(0700).
+      - By default it is named after the time, in a folder C(backups) beside O(path) that is created with mode V(0700).
+      - It is an SQLite file, with O(url) too.
     type: path
   admins:
     description: Users who may change slices that others own.
@@ -174,6 +191,12 @@ options:
         description: Accepted so that a record can be given back as it was returned. The registry knows if it ever ran.
         type: bool
         default: false
+      network_node:
+        description:
+          - Inventory name of the host with its gateways, DHCP and NAT.
+          - Empty for a slice from before there could be several. It is on the first one.
+        type: str
+        default: ""
       vlan_pool:
         description: The VLANs that are the slice's own.
         type: dict
@@ -338,7 +361,8 @@ notes:
   - A slice that is set to V(deploying) or V(deleting) is held by the run that did it until that sets another status or
     removes it. Another run is refused with an error that says who holds the slice since when.
   - Where it is certain who asks, as for an AWX user, only a slice's owner and O(admins) may change it.
-  - A file that a newer version of this collection wrote is refused and left alone.
+  - A registry that a newer version of this collection wrote is refused and left alone. One of an older version is
+    read as it is, and made one of this version by the first change.
 seealso:
   - module: cloudrepo.slices.slice_host_info
 """
@@ -388,6 +412,12 @@ EXAMPLES = r"""
   cloudrepo.slices.slice_registry:
     state: backup
   register: copied
+
+- name: Share the registry with other network nodes from now on
+  cloudrepo.slices.slice_registry:
+    state: moved
+    to: postgresql
+    url: "{{ vaulted_url }}"
 """
 
 RETURN = r"""
@@ -400,9 +430,13 @@ damaged:
   description: Where the damaged registry is kept now. V(none) if there was none.
   returned: O(state=rebuilt)
   type: str
+aside:
+  description: What the registry that was left behind is called now. V(none) if it was moved before.
+  returned: O(state=moved)
+  type: str
 registry:
   description: The whole registry.
-  returned: O(state=read) or O(state=rebuilt)
+  returned: O(state=read), O(state=rebuilt) or O(state=moved)
   type: dict
   contains:
     revision:
@@ -454,6 +488,7 @@ record:
     status: design
     reason: ""
     has_run: false
+    network_node: network1
     vlan_pool: {first: 100, size: 20}
     vms: []
     links: []
@@ -478,6 +513,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_recovery
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, PATH_RULE, is_name, is_path
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import RegistryError
 
 
 def _needed(kind: str) -> Dict[str, Any]:
@@ -534,6 +570,7 @@ RECORD_SPEC = {
     "status": {"type": "str"},
     "reason": {"type": "str"},
     "has_run": {"type": "bool", "default": False},
+    "network_node": {"type": "str", "default": ""},
     "vlan_pool": {"type": "dict", "required": True, "options": POOL_SPEC},
     "internet": {"type": "dict", "options": {"server_address": _needed("str")}},
     "vms": _items(VM_SPEC),
@@ -542,7 +579,7 @@ RECORD_SPEC = {
 
 EXPECTED_SPEC = {"id": _needed("int"), "workers": {"type": "list", "elements": "str", "required": True}}
 
-STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt", "passwords"]
+STATES = ["read", "reserved", "status", "absent", "backup", "rebuilt", "passwords", "moved"]
 
 ACTOR_SPEC = {
     "run": _needed("str"),
@@ -553,6 +590,8 @@ ACTOR_SPEC = {
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/var/lib/cloudrepo/registry/slices.sqlite"},
+    "url": {"type": "str", "no_log": True},
+    "to": {"type": "str", "choices": ["sqlite", "postgresql"]},
     "state": {"type": "str", "choices": STATES, "default": "read"},
     "slice": {"type": "str"},
     "status": {"type": "str", "choices": ["design", "deploying", "running", "deleting", "failed"]},
@@ -576,22 +615,30 @@ REQUIRED_IF = [
     ("state", "status", ("slice", "status")),
     ("state", "absent", ("slice",)),
     ("state", "rebuilt", ("records", "next_id", "last_worker")),
+    ("state", "moved", ("url", "to")),
 ]
 
 
 def _check(params: Dict[str, Any]) -> None:
     if not is_path(params["path"]):
-        raise _registry.RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
+        raise RegistryError("path: %r is not %s" % (params["path"], PATH_RULE))
+    if params["url"] and not _registry.is_url(params["url"]):
+        raise RegistryError("slices_registry_url is no URL like postgresql://user:password@host/database")
     if params["slice"] is not None and not is_name(params["slice"]):
-        raise _registry.RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
+        raise RegistryError("slice: %r is not a name: it has %s" % (params["slice"], NAME_RULE))
     if params["state"] == "reserved" and params["status"] not in (_registry.DESIGN, _registry.DEPLOYING):
-        raise _registry.RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
+        raise RegistryError("status: a reservation is design or deploying, not %s" % params["status"])
     for record in params["records"] or ():
         for field in ("status", "reason"):
             if record[field] is None:
-                raise _registry.RegistryError("slice %s: %s is missing" % (record["name"], field))
+                raise RegistryError("slice %s: %s is missing" % (record["name"], field))
     if params["state"] == "status" and params["status"] == _registry.DESIGN:
-        raise _registry.RegistryError("status: only a reservation sets design")
+        raise RegistryError("status: only a reservation sets design")
+
+
+def _place(params: Dict[str, Any]) -> str:
+    place: str = params["url"] or params["path"]
+    return place
 
 
 def _actor(params: Dict[str, Any]) -> _registry.Actor:
@@ -604,7 +651,7 @@ def _actor(params: Dict[str, Any]) -> _registry.Actor:
 def _change(params: Dict[str, Any], write: bool) -> _registry.Change:
     """Do what is asked for, in the registry itself or, not to ``write``, in a copy of it."""
     actor = _actor(params)
-    with _registry.opened(params["path"], write) as connection:
+    with _registry.opened(_place(params), write) as connection:
         if params["state"] == "reserved":
             arguments = {name: params[name] for name in ("record", "status", "revision", "next_id", "last_worker")}
             return _registry.reserve(connection, actor=actor, **arguments)
@@ -633,7 +680,7 @@ def _result(params: Dict[str, Any], change: _registry.Change) -> Dict[str, Any]:
 
 def _backup(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     dest = params["dest"] or _registry_recovery.backup_path(params["path"])
-    revision = _registry_recovery.backup(params["path"], dest, write)
+    revision = _registry_recovery.backup(_place(params), dest, write)
     return {
         "changed": True,
         "backup": {"path": dest, "revision": revision},
@@ -643,7 +690,7 @@ def _backup(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
 
 def _rebuilt(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     rebuilt = _registry_recovery.rebuild(
-        params["path"], params["records"], params["next_id"], params["last_worker"], write
+        _place(params), params["records"], params["next_id"], params["last_worker"], write
     )
     actions = reconcile({record["name"]: record for record in rebuilt.after["slices"]}, {}, purge=True)
     return {
@@ -654,21 +701,44 @@ def _rebuilt(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     }
 
 
+def _moved(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
+    source, target = params["path"], params["url"]
+    if params["to"] == "sqlite":
+        source, target = target, source
+    moved = _registry_recovery.move(source, target, write)
+    places = [_registry.store(place).name for place in (source, target)]
+    before, after = ({"registry": place} for place in places) if moved.changed else ({}, {})
+    return {**moved._asdict(), "diff": {"before": before, "after": after}}
+
+
 def _passwords(params: Dict[str, Any], write: bool) -> Dict[str, Any]:
     """Those that are asked for. Only to make some, the registry itself is opened."""
     record = params["record"]
-    with _registry.opened(params["path"], write=False) as copy:
+    with _registry.opened(_place(params), write=False) as copy:
         if record is None:
             return {"changed": False, "passwords": _registry.read_passwords(copy, _actor(params))}
         passwords, changed = _registry.make_passwords(copy, record)
     if changed and write:
-        with _registry.opened(params["path"], write=True) as connection:
+        with _registry.opened(_place(params), write=True) as connection:
             passwords, changed = _registry.make_passwords(connection, record)
     return {"changed": changed, "passwords": passwords}
 
 
+def _tried(params: Dict[str, Any], check_mode: bool) -> Dict[str, Any]:
+    """Change the slice, if need be."""
+    if params["url"] and not check_mode and _registry_recovery.is_there(params["url"]):
+        # A database has a lock to spare, and is far away: a copy would be all of it.
+        return _result(params, _change(params, write=True))
+    # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
+    change = _change(params, write=False)
+    result = _result(params, change)
+    if (result["changed"] or _moves_hold(params, change)) and not check_mode:
+        result = _result(params, _change(params, write=True))
+    return result
+
+
 # What changes no slice, or all of them.
-_WHOLE = {"backup": _backup, "rebuilt": _rebuilt, "passwords": _passwords}
+_WHOLE = {"backup": _backup, "rebuilt": _rebuilt, "moved": _moved, "passwords": _passwords}
 
 
 def main() -> None:
@@ -680,22 +750,18 @@ def main() -> None:
         if params["for_admins"]:
             _registry.refuse_all_but_admins(_actor(params))
         if params["state"] == "read":
-            with _registry.opened(params["path"], write=False) as connection:
+            with _registry.opened(_place(params), write=False) as connection:
                 registry = _registry.read(connection)
             where = {record["name"]: _registry.workers(record) for record in registry["slices"]}
             module.exit_json(changed=False, registry=registry, workers=where)
         if params["state"] in _WHOLE:
             module.exit_json(**_WHOLE[params["state"]](params, not module.check_mode))
-        # Tried on a copy first: what changes nothing, or is refused, never takes the lock nor creates a file.
-        change = _change(params, write=False)
-        result = _result(params, change)
-        if (result["changed"] or _moves_hold(params, change)) and not module.check_mode:
-            result = _result(params, _change(params, write=True))
+        result = _tried(params, module.check_mode)
         if not module._diff:
             result.pop("diff")  # Two whole records, which nobody looks at.
     except _registry.HeldError as error:
         module.fail_json(msg=str(error), held=error.hold._asdict())
-    except _registry.RegistryError as error:
+    except RegistryError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

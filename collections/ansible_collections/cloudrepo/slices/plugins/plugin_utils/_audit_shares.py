@@ -45,11 +45,11 @@ def all_shares(
     held = {hold["slice"]: hold for hold in registry["holds"] if hold["until"] > now and not has_died(hold["run"])}
     wanted = [record for record in registry["slices"] if only in (None, record["name"])]
     judged = [record for record in wanted if record["name"] not in held]
-    hosts = list(dict.fromkeys([cluster.network_node.name, *(worker.name for worker in cluster.workers)]))
+    hosts = list(dict.fromkeys(host.name for host in cluster.hosts))
     # A slice that is being changed would answer, or not, at random.
     running = [record for record in registry["slices"] if record["status"] == "running" and record["name"] not in held]
     result: Record = {
-        "probes": probes(running, cluster.network_node.name, settings.internet_vlan),
+        "probes": probes(running, cluster, settings),
         "addresses": addresses(running),
         "hosts": {host: [] for host in hosts},
         "known": known(registry, list(held)),
@@ -98,8 +98,9 @@ def _status(record: Mapping[str, Any]) -> Iterable[Record]:
 
 
 def _stranger(record: Mapping[str, Any], host: str) -> Record:
-    vms = ", ".join(vm["name"] for vm in record["vms"] if vm["worker"] == host)
-    return finding(record["name"], host, "host", host, f"is not in the inventory and has {vms}")
+    has = [vm["name"] for vm in record["vms"] if vm["worker"] == host]
+    has += ["its gateways"] * (record["network_node"] == host)
+    return finding(record["name"], host, "host", host, f"is not in the inventory and has {', '.join(has)}")
 
 
 def _note(hold: Mapping[str, Any]) -> Record:

@@ -25,6 +25,7 @@ class Known:
             "status": "",
             "reason": "",
             "has_run": False,
+            "network_node": "",
             "vlan_pool": None,
             "vms": [],
             "links": [],
@@ -35,6 +36,7 @@ class Known:
         self.status: str = old["status"]
         self.reason: str = old["reason"]
         self.has_run: bool = old["has_run"]
+        self.network_node: str = old["network_node"]
         self.pool: Mapping[str, int] | None = old["vlan_pool"]
         self.started = bool(self.id) and self.status not in _NOTHING_STARTED
         self.vms: dict[str, Mapping[str, Any]] = {vm["name"]: vm for vm in old["vms"]}

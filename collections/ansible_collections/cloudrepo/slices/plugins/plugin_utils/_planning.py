@@ -20,6 +20,7 @@ from . import _addressing as rules
 from ._allocation import check_subnets, internet_addresses, link_addresses, link_records, vlan_pool, vnc_ports
 from ._cabling import lay_cables, name_endpoints
 from ._known import Known
+from ._network_node import choose_network_node
 from ._placement import Placement, Room, Worker, disk_mb, vm_room
 from ._schema import SpecError
 from ._settings import Cluster, Settings, parse_cluster, parse_settings
@@ -43,7 +44,7 @@ def plan_from(raw_spec: object, options: Mapping[str, Any], vlans: range = rules
     with _no_collection():
         flavors = parse_flavors(options["flavors"])
         settings = parse_settings(options)
-        cluster = parse_cluster(options["workers"], options["network_node"], options["images"])
+        cluster = parse_cluster(options["workers"], options["network_nodes"], options["images"])
         spec = parse_spec(raw_spec, vlans)
         return plan(spec, options["owner"], flavors, cluster, options["registry"], settings, vlans)
 
@@ -87,11 +88,12 @@ def plan(
     Raises:
         SpecError: the slice can't be had; one line that names the item.
     """
-    if cluster.network_node.problem:
-        raise SpecError(f"network node {cluster.network_node.name} {cluster.network_node.problem}")
+    cluster.check_internet(settings)
     others = [record for record in registry["slices"] if record["name"] != spec.name]
     old = next((record for record in registry["slices"] if record["name"] == spec.name), None)
     known = Known(old)
+    node = choose_network_node(known, others, cluster)
+    settings = cluster.settings_at(node, settings)
     _check_stamps(cluster, registry["next_id"])
     sizes = {vm.name: _flavor(vm, flavors) for vm in spec.vms}
     owner = spec.owner or known.owner or owner
@@ -117,7 +119,8 @@ def plan(
 
     cables = lay_cables(spec, known)
     addresses = link_addresses(spec, links, known, retired)
-    internet = internet_addresses(spec, known, others, settings)
+    neighbours = [record for record in others if cluster.node_of(record["network_node"]) is node]
+    internet = internet_addresses(spec, known, neighbours, settings)
     ports = vnc_ports(spec, known, others)
     routed = {link["number"] for link in links.values() if link["gateway"]}
     vms = []
@@ -134,6 +137,7 @@ def plan(
         "status": known.status or "design",
         "reason": known.reason,
         "has_run": known.has_run,
+        "network_node": node.name,
         "vlan_pool": pool,
         "vms": vms + retired,
         "links": [links[link.name] for link in spec.links],
@@ -158,7 +162,7 @@ def plan(
 
 def _check_stamps(cluster: Cluster, next_id: int) -> None:
     """Refuse to plan from a registry that is behind: it would give out again what is in use."""
-    for host in (cluster.network_node, *cluster.workers):
+    for host in cluster.hosts:
         for stamp in host.stamps:
             if stamp.id >= next_id:
                 raise SpecError(
@@ -178,9 +182,12 @@ def _retire_strays(slice_name: str, worker: Worker, hosts: dict[str, Record]) ->
 
 
 def _problems(cluster: Cluster) -> Iterable[str]:
-    return (
-        f"worker {worker.name} {worker.problem}: it gets no new VMs" for worker in cluster.workers if worker.problem
-    )
+    for worker in cluster.workers:
+        if worker.problem:
+            yield f"worker {worker.name} {worker.problem}: it gets no new VMs"
+    for node in cluster.network_nodes:
+        if node.problem:
+            yield f"network node {node.name} {node.problem}: it gets no new slices"
 
 
 def _unknown(cluster: Cluster, records: Sequence[Record]) -> Iterable[str]:

@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._settings import Cluster, Settings
+
 Record = dict[str, Any]
 
 
-def probes(slices: Sequence[Mapping[str, Any]], network_node: str, internet_vlan: int) -> dict[str, list[Record]]:
-    """The networks to probe, by host: from each worker the VLANs of its guests, and the network node's gateways."""
+def probes(slices: Sequence[Mapping[str, Any]], cluster: Cluster, settings: Settings) -> dict[str, list[Record]]:
+    """The networks to probe, by host: from each worker the VLANs of its guests, and the network nodes' gateways."""
     found: dict[str, dict[int, Record]] = {}
     for record in slices:
+        node = cluster.node_of(record["network_node"])
+        internet_vlan = cluster.settings_at(node, settings).internet_vlan
         for link in record["links"]:
             network = _link(record, link)
             hosts = [vm["worker"] for vm, interface in _interfaces(record) if interface["link"] == link["number"]]
-            for host in dict.fromkeys(hosts + [network_node] * bool(link["server_address"])):
+            for host in dict.fromkeys(hosts + [node.name] * bool(link["server_address"])):
                 found.setdefault(host, {})[link["vlan"]] = network
         for vm, interface in _interfaces(record):
             if interface["vlan"] == internet_vlan and interface["link"] is None:

@@ -88,7 +88,7 @@ def rebuild(hosts: Iterable[Host], lost: Sequence[str] = ()) -> Rebuilt:
     records = []
     for each in sorted(known, key=_id):
         try:
-            record = _record(each, highest, lost)
+            record = {**_record(each, highest, lost), "network_node": _network_node(each, hosts)}
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RebuildError(f"slice {each.name}: a manifest does not hold what the role wrote into it") from None
         highest = max([highest, *(vm["id"] for vm in record["vms"])])
@@ -226,6 +226,13 @@ def _record(each: _Slice, highest: int, lost: Sequence[str]) -> Record:
     if wrong:
         state.update(status=FAILED, reason=f"rebuilt from the hosts: {'; '.join(dict.fromkeys(wrong))}")
     return {**record, **state}
+
+
+def _network_node(each: _Slice, hosts: Iterable[Host]) -> str:
+    """Where the slice's namespace was found; else what its VMs say; else empty, which is the first one."""
+    found = [host.name for host in hosts if _id(each) in {name["slice_id"] for name in host.stamps["namespaces"]}]
+    said = [part["slice"].get("network_node", "") for _host, part in each.parts.values()]
+    return next(iter(found + said), "")
 
 
 def _place(host: Host) -> Record:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._addressing import LAST_VLAN
@@ -21,8 +21,8 @@ class Settings:
     """What the inventory decides.
 
     Attributes:
-        internet_vlan: VLAN of all internet interfaces.
-        internet_subnet: its network; the first address is the gateway.
+        internet_vlan: VLAN of all internet interfaces, for a network node that has none of its own.
+        internet_subnet: its network; the first address is the gateway. Of a network node likewise.
         reserved_vlans: VLANs that no pool may contain.
         quota: how many VMs an owner may have; ``quotas`` has exceptions by name.
         overcommit: how many times over a worker's cores, memory and disk may be promised.
@@ -41,25 +41,88 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class NetworkNode:
+    """A host with the gateways, DHCP and NAT of some slices; it may be a worker too.
+
+    Attributes:
+        name: its inventory name.
+        address: how Ansible reaches it.
+        problem: why it gets no slices; empty if it can.
+        stamps: what it carries of slices.
+        internet_vlan: that of its slices, where it has one of its own; ``internet_subnet`` is its network.
+    """
+
+    name: str
+    address: str
+    problem: str = ""
+    stamps: Sequence[Stamp] = ()
+    internet_vlan: int | None = None
+    internet_subnet: str | None = None
+
+
+@dataclass(frozen=True)
 class Cluster:
     """The hosts, as they were found, and what the controller has.
 
     Attributes:
         workers: all hosts of the group ``workers``, in the inventory's order.
-        network_node: the host with gateways, DHCP and NAT; it may be a worker too.
+        network_nodes: all hosts of the group ``network_node``, likewise.
         images: virtual size in bytes of each base image on the controller.
     """
 
     workers: Sequence[Worker]
-    network_node: Worker
+    network_nodes: Sequence[NetworkNode]
     images: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> Sequence[Worker | NetworkNode]:
+        """All of them; one that is both is there twice."""
+        return [*self.network_nodes, *self.workers]
+
+    def node_of(self, name: str) -> NetworkNode:
+        """The network node of a record that names it; records from before there could be several name none."""
+        if not name:
+            return self.network_nodes[0]
+        known = (node for node in self.network_nodes if node.name == name)
+        return next(known, NetworkNode(name, name, "is not in the inventory"))
+
+    def settings_at(self, node: NetworkNode, settings: Settings) -> Settings:
+        """The settings for slices of a network node: its own way to the internet, and what is taken by the others'."""
+        vlans = [_internet_vlan(each, settings) for each in self.network_nodes]
+        return replace(
+            settings,
+            internet_vlan=_internet_vlan(node, settings),
+            internet_subnet=node.internet_subnet or settings.internet_subnet,
+            reserved_vlans=(*settings.reserved_vlans, *vlans),
+        )
+
+    def check_internet(self, settings: Settings) -> None:
+        """Refuse two gateways on one VLAN: they would have the same address.
+
+        Raises:
+            SpecError: one line that names both.
+        """
+        holders: dict[int, str] = {}
+        for node in self.network_nodes:
+            vlan = _internet_vlan(node, settings)
+            other = holders.setdefault(vlan, node.name)
+            if other != node.name:
+                raise SpecError(
+                    f"network nodes {other} and {node.name} both have internet VLAN {vlan}: "
+                    f"set slices_internet_vlan to another one for each of them in the inventory"
+                )
+
+
+def _internet_vlan(node: NetworkNode, settings: Settings) -> int:
+    return node.internet_vlan or settings.internet_vlan
 
 
 def parse_cluster(
-    workers: Iterable[Mapping[str, Any]], network_node: Mapping[str, Any], images: Mapping[str, int]
+    workers: Iterable[Mapping[str, Any]], network_nodes: Iterable[Mapping[str, Any]], images: Mapping[str, int]
 ) -> Cluster:
     """The hosts from what ``slice_host_info`` found on each, given under the lookup's option names."""
-    return Cluster([_worker(worker) for worker in workers], _worker(network_node), images)
+    nodes = [parse_network_node(node) for node in network_nodes]
+    return Cluster([_worker(worker) for worker in workers], nodes, images)
 
 
 def _worker(host: Mapping[str, Any]) -> Worker:
@@ -69,8 +132,31 @@ def _worker(host: Mapping[str, Any]) -> Worker:
         problem=host.get("problem", ""),
         room=Room(host.get("cores", 0), host.get("memory_mb", 0), host.get("disk_mb", 0)),
         images=host.get("images", {}),
-        stamps=[Stamp(stamp["slice"], stamp["vm"], stamp["name"], stamp["id"]) for stamp in host.get("stamps", ())],
+        stamps=_stamps(host),
     )
+
+
+def parse_network_node(host: Mapping[str, Any]) -> NetworkNode:
+    """A network node, and its own way to the internet if it has one.
+
+    Raises:
+        SpecError: that makes no sense; one line that names the host and the setting.
+    """
+    vlan, subnet, label = host.get("internet_vlan"), host.get("internet_subnet"), f"network node {host['name']}: "
+    integer = {"slices_internet_vlan": {"type": "int"}}
+    vlan = check_options({"slices_internet_vlan": vlan}, integer, label.rstrip(": "))["slices_internet_vlan"]
+    return NetworkNode(
+        name=host["name"],
+        address=host["address"],
+        problem=host.get("problem", ""),
+        stamps=_stamps(host),
+        internet_vlan=None if vlan is None else _vlan(vlan, label + "slices_internet_vlan"),
+        internet_subnet=None if subnet is None else str(parse_subnet(subnet, label + "slices_internet_subnet")),
+    )
+
+
+def _stamps(host: Mapping[str, Any]) -> list[Stamp]:
+    return [Stamp(stamp["slice"], stamp["vm"], stamp["name"], stamp["id"]) for stamp in host.get("stamps", ())]
 
 
 def parse_settings(options: Mapping[str, Any]) -> Settings:

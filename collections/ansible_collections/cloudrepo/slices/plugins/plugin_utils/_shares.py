@@ -21,11 +21,13 @@ Record = dict[str, Any]
 def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings) -> dict[str, Record]:
     """The share of every host that takes part, by inventory name.
 
-    A worker has ``retired`` (VMs to remove), ``overlays``, ``ports`` (TAPs) and ``vms``; the network node has
+    A worker has ``retired`` (VMs to remove), ``overlays``, ``ports`` (TAPs) and ``vms``; the slice's network node has
     ``network`` and its internal ports, in the same ``ports`` list as its TAPs where it is a worker too: one call for
     each module.
     """
-    shares: dict[str, Record] = {cluster.network_node.name: nothing()}
+    where = cluster.node_of(record["network_node"])
+    settings = cluster.settings_at(where, settings)
+    shares: dict[str, Record] = {where.name: nothing()}
     peers = _internet_peers(record, settings)
     secured = {link["number"] for link in record["links"] if link["port_security"]}
     for vm, part in zip(record["vms"], parts_of(record), strict=True):
@@ -36,7 +38,7 @@ def host_shares(record: Mapping[str, Any], cluster: Cluster, settings: Settings)
             share["overlays"].append({"name": vm["name"], "image": vm["image"], "size_gb": vm["disk_gb"]})
             share["ports"] += _tap_ports(vm, secured, peers)
             share["vms"].append({**_machine(vm), "record": part})
-    node = shares[cluster.network_node.name]
+    node = shares[where.name]
     node["ports"] += _internal_ports(record, settings)
     node["network"] = _network(record, cluster, settings)
     return shares
@@ -186,11 +188,10 @@ def _reservation(vm: Mapping[str, Any], interface: Mapping[str, Any]) -> Record:
 def _internet(record: Mapping[str, Any], guests: list[Record], cluster: Cluster) -> Record | None:
     if not record["internet"]:
         return None
-    hosts = [cluster.network_node, *cluster.workers]
     return {
         "interface": rules.internet_port(record["id"]),
         "server_address": _bare(record["internet"]["server_address"]),
-        "protected_addresses": sorted({host.address for host in hosts}),
+        "protected_addresses": sorted({host.address for host in cluster.hosts}),
         "addresses": [
             {"address": _bare(interface["address"]), "mac": interface["mac"]}
             for vm in guests

@@ -16,6 +16,7 @@ WEB: dict[str, Any] = {
     "status": "design",
     "reason": "",
     "has_run": False,
+    "network_node": "network1",
     "vlan_pool": {"first": 100, "size": 20},
     "vms": [
         {
@@ -116,6 +117,7 @@ def small(name: str, first_id: int, pool_first: int, vms: int = 1) -> dict[str, 
         "status": "design",
         "reason": "",
         "has_run": False,
+        "network_node": "network1",
         "vlan_pool": {"first": pool_first, "size": 2},
         "vms": [_vm(first_id + 1 + index) for index in range(vms)],
         "links": [],

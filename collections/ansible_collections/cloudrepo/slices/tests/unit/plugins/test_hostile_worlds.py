@@ -166,7 +166,7 @@ def _listed(value: Any) -> list[Any]:
 
 def plan_world(world: hostile.World, registry: Registry) -> dict[str, Any]:
     spec, flavors, settings = read_world(world)
-    cluster = Cluster(workers(), NETWORK_NODE, {**IMAGES, "x.img": 2**20})
+    cluster = Cluster(workers(), [NETWORK_NODE], {**IMAGES, "x.img": 2**20})
     planned = plan(spec, "nobody", flavors, cluster, registry.read(), settings)
     planned["settings"] = settings
     return planned
@@ -353,7 +353,7 @@ def test_hostile_yaml(number: int) -> None:
 
 
 def test_whose_slice_it_would_be_is_checked_too() -> None:
-    cluster = Cluster(workers(), NETWORK_NODE, IMAGES)
+    cluster = Cluster(workers(), [NETWORK_NODE], IMAGES)
     spec, flavors, settings = read_world({**hostile.good_world(0), "slice_spec": {"name": "a", **VMS}})
     for owner in ("alice\n", "", "a b", "\uff41", "a" * 151):
         with pytest.raises(SpecError, match="owner"):

@@ -50,6 +50,13 @@ def test_a_host_that_was_given_up_half_way_is_missing(tmp_path: Path) -> None:
     assert lab.missing_hosts() == ["internet", "worker1"]
 
 
+def test_a_host_that_is_not_named_any_more_is_unwanted(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, machine.boot_id(), me())
+    assert lab.unwanted_hosts() == []
+    lab.hosts = [Host("worker2", "10.0.10.2")]
+    assert lab.unwanted_hosts() == ["worker1"]
+
+
 def test_a_broken_state_is_said(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(LabError, match="is not readable"):

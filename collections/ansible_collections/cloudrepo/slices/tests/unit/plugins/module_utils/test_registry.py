@@ -10,19 +10,19 @@ import re
 import signal
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry, _registry_schema
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
     Actor,
     Change,
-    DamagedError,
     HeldError,
-    RegistryError,
     make_passwords,
     opened,
     read,
@@ -32,10 +32,16 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import 
     set_status,
     workers,
 )
-from hypothesis import given
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
+    Connection,
+    DamagedError,
+    RegistryError,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..plugin_utils.clusters import WEB, make_plan
+from ..postgresql import PASSWORD, Server
 from ..records import small, web
 
 EMPTY = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": [], "holds": []}
@@ -48,19 +54,19 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def connection(path: str) -> Iterator[sqlite3.Connection]:
+def connection(path: str) -> Iterator[Connection]:
     with opened(path, write=True) as connection:
         yield connection
 
 
-def store(connection: sqlite3.Connection, record: dict[str, Any], status: str = "deploying") -> Change:
+def store(connection: Connection, record: dict[str, Any], status: str = "deploying") -> Change:
     """Reserve as a play does that nobody gets in the way of."""
     registry = read(connection)
     next_id = max([record["id"], *(vm["id"] for vm in record["vms"])]) + 1
     return reserve(connection, record, status, registry["revision"], next_id, "worker1")
 
 
-def test_what_is_reserved_is_what_is_read(connection: sqlite3.Connection) -> None:
+def test_what_is_reserved_is_what_is_read(connection: Connection) -> None:
     change = reserve(connection, web(), "deploying", 0, 1003, "worker2")
 
     stored = dict(web(), status="deploying")
@@ -77,7 +83,7 @@ def test_what_is_reserved_is_what_is_read(connection: sqlite3.Connection) -> Non
     assert change.after["links"][0]["gateway"] is True
 
 
-def test_slices_come_in_the_order_of_their_ids(connection: sqlite3.Connection) -> None:
+def test_slices_come_in_the_order_of_their_ids(connection: Connection) -> None:
     for record in (small("b", 1000, 100), small("a", 1010, 110)):
         store(connection, record)
     set_status(connection, "b", "failed", "")
@@ -89,6 +95,10 @@ def vm_names(record: dict[str, Any]) -> list[str]:
     return [vm["name"] for vm in record["vms"]]
 
 
+# PostgreSQL has no text with a NUL, so the registry takes none.
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+
+
 @st.composite
 def records(draw: st.DrawFn) -> dict[str, Any]:
     """Any record that the registry has to take, its lists in any order."""
@@ -96,16 +106,14 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     links = [
         {
             "number": index + 1,
-            "name": draw(st.text()),
+            "name": draw(texts),
             "vlan": pool + index,
-            "subnet": draw(st.none() | st.text()),
+            "subnet": draw(st.none() | texts),
             "gateway": draw(st.booleans()),
             "dhcp": draw(st.booleans()),
             "port_security": draw(st.booleans()),
             "server_address": draw(st.none() | st.just("10.0.0.1/24")),
-            "endpoints": [
-                {"vm": draw(st.text()), "interface": draw(st.text())} for _end in range(draw(st.integers(0, 3)))
-            ],
+            "endpoints": [{"vm": draw(texts), "interface": draw(texts)} for _end in range(draw(st.integers(0, 3)))],
         }
         for index in range(draw(st.integers(0, 3)))
     ]
@@ -113,13 +121,13 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         {
             "id": 1001 + index,
             "name": f"vm{index}",
-            "flavor": draw(st.text()),
+            "flavor": draw(texts),
             "cores": draw(st.integers(1, 512)),
             "memory_mb": draw(st.integers(1, 2**31 - 1)),
             "disk_gb": draw(st.integers(1, 10**6) | st.floats(0.001, 10**6)),
-            "image": draw(st.text()),
-            "worker": draw(st.text()),
-            "worker_address": draw(st.text()),
+            "image": draw(texts),
+            "worker": draw(texts),
+            "worker_address": draw(texts),
             "vnc_port": 5901 + index,
             "retired": draw(st.booleans()),
             "interfaces": draw(
@@ -135,6 +143,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "status": "running",
         "reason": "left over",
         "has_run": False,
+        "network_node": draw(texts),
         "vlan_pool": {"first": pool, "size": draw(st.integers(3, 40))},
         "vms": draw(st.permutations(vms)),
         "links": draw(st.permutations(links)),
@@ -157,10 +166,29 @@ def _interface(draw: st.DrawFn, vm: int, number: int) -> dict[str, Any]:
 @given(records())
 def test_any_record_comes_back_as_it_went_in(record: dict[str, Any]) -> None:
     with opened("/nonexistent/registry.sqlite", write=False) as connection:
-        change = reserve(connection, record, "design", 0, 1001, "worker1")
+        _comes_back(connection, record)
 
-        assert change.after == dict(record, status="design", reason="")
-        assert read(connection)["slices"] == [change.after]
+
+def test_any_record_comes_back_from_a_server(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as connection:
+
+        @settings(max_examples=30, deadline=None)
+        @given(records())
+        def comes_back(record: dict[str, Any]) -> None:
+            _comes_back(connection, record)
+            assert repr(_read(place)["slices"]) == repr(read(connection)["slices"])
+            connection.execute("DELETE FROM slices")
+            connection.execute("UPDATE meta SET revision = 0, next_id = 1000")
+
+        comes_back()
+
+
+def _comes_back(connection: Connection, record: dict[str, Any]) -> None:
+    change = reserve(connection, record, "design", 0, 1001, "worker1")
+
+    assert change.after == dict(record, status="design", reason="")
+    assert read(connection)["slices"] == [change.after]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +203,7 @@ def test_any_record_comes_back_as_it_went_in(record: dict[str, Any]) -> None:
     ],
 )
 def test_an_unchanged_record_is_written_only_for_its_status(
-    connection: sqlite3.Connection, stored: str, wanted: str, result: str | None
+    connection: Connection, stored: str, wanted: str, result: str | None
 ) -> None:
     store(connection, web(), "design")
     if stored != "design":
@@ -193,7 +221,7 @@ def test_an_unchanged_record_is_written_only_for_its_status(
         assert read(connection) == before
 
 
-def test_a_changed_record_of_a_running_slice_is_deployed_again(connection: sqlite3.Connection) -> None:
+def test_a_changed_record_of_a_running_slice_is_deployed_again(connection: Connection) -> None:
     store(connection, web())
     set_status(connection, "web", "running", "")
     record = web()
@@ -206,7 +234,7 @@ def test_a_changed_record_of_a_running_slice_is_deployed_again(connection: sqlit
     assert read(connection)["slices"] == [change.after]
 
 
-def test_a_plan_is_stored_as_the_planner_will_want_to_find_it(connection: sqlite3.Connection) -> None:
+def test_a_plan_is_stored_as_the_planner_will_want_to_find_it(connection: Connection) -> None:
     planned = make_plan(WEB, read(connection))
     reserve(connection, planned["slice"], "deploying", 0, planned["next_id"], planned["last_worker"])
     set_status(connection, "web", "running", "")
@@ -215,7 +243,7 @@ def test_a_plan_is_stored_as_the_planner_will_want_to_find_it(connection: sqlite
     assert (again["changed"], again["revision"], again["next_id"]) == (False, 2, 1003)
 
 
-def test_another_revision_is_a_conflict_and_writes_nothing(connection: sqlite3.Connection) -> None:
+def test_another_revision_is_a_conflict_and_writes_nothing(connection: Connection) -> None:
     store(connection, web())
     before = read(connection)
 
@@ -225,7 +253,7 @@ def test_another_revision_is_a_conflict_and_writes_nothing(connection: sqlite3.C
     assert read(connection) == before
 
 
-def test_ids_are_never_given_out_again(connection: sqlite3.Connection) -> None:
+def test_ids_are_never_given_out_again(connection: Connection) -> None:
     reserve(connection, web(), "deploying", 0, 1003, "worker1")
     remove(connection, "web")
     assert read(connection) == {"revision": 2, "next_id": 1003, "last_worker": "worker1", "slices": [], "holds": []}
@@ -235,7 +263,7 @@ def test_ids_are_never_given_out_again(connection: sqlite3.Connection) -> None:
     assert read(connection)["revision"] == 2
 
 
-def test_the_counter_never_goes_down(connection: sqlite3.Connection) -> None:
+def test_the_counter_never_goes_down(connection: Connection) -> None:
     for revision, owner, next_id, expected in (
         (0, "alice", 1000, 1003),
         (1, "bob", 1010, 1010),
@@ -261,7 +289,7 @@ def other_web() -> dict[str, Any]:
     return record
 
 
-def test_two_slices_that_share_nothing_get_along(connection: sqlite3.Connection) -> None:
+def test_two_slices_that_share_nothing_get_along(connection: Connection) -> None:
     store(connection, web())
     store(connection, other_web())
 
@@ -301,7 +329,7 @@ def test_two_slices_that_share_nothing_get_along(connection: sqlite3.Connection)
     ],
 )
 def test_what_another_slice_holds_is_refused_by_name(
-    connection: sqlite3.Connection, where: list[Any], value: Any, message: str
+    connection: Connection, where: list[Any], value: Any, message: str
 ) -> None:
     store(connection, web())
     before = read(connection)
@@ -331,7 +359,7 @@ def test_what_another_slice_holds_is_refused_by_name(
     ],
 )
 def test_a_record_that_is_wrong_in_itself_is_refused(
-    connection: sqlite3.Connection, where: list[Any], value: Any, message: str
+    connection: Connection, where: list[Any], value: Any, message: str
 ) -> None:
     record = web()
     put(record, where, value)
@@ -348,7 +376,7 @@ def put(record: Any, where: list[Any], value: Any) -> None:
     record[where[-1]] = value
 
 
-def test_two_links_never_share_a_vlan_or_a_number(connection: sqlite3.Connection) -> None:
+def test_two_links_never_share_a_vlan_or_a_number(connection: Connection) -> None:
     for field, message in (("vlan", "link VLAN 100 twice"), ("number", "link number 1 twice")):
         record = web()
         record["links"].append(dict(record["links"][0], number=2, vlan=101, server_address=None))
@@ -357,7 +385,7 @@ def test_two_links_never_share_a_vlan_or_a_number(connection: sqlite3.Connection
             store(connection, record)
 
 
-def test_a_change_reads_no_other_slice(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_reads_no_other_slice(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     store(connection, small("other", 2000, 300, vms=5))
     revision = read(connection)["revision"]
     names = []
@@ -369,7 +397,12 @@ def test_a_change_reads_no_other_slice(connection: sqlite3.Connection, monkeypat
     assert {*names} == {"mine", "vm3001", "eth0"}
 
 
-def test_a_status_is_written_only_if_it_differs(connection: sqlite3.Connection) -> None:
+def test_a_reason_may_be_whatever_a_program_printed(connection: Connection) -> None:
+    store(connection, web())
+    assert set_status(connection, "web", "failed", "a\0b").after == read(connection)["slices"][0]
+
+
+def test_a_status_is_written_only_if_it_differs(connection: Connection) -> None:
     store(connection, web())
 
     change = set_status(connection, "web", "failed", "worker2: no room")
@@ -380,7 +413,7 @@ def test_a_status_is_written_only_if_it_differs(connection: sqlite3.Connection) 
     assert read(connection)["revision"] == 2
 
 
-def test_running_lets_go_of_retired_vms_and_their_numbers(connection: sqlite3.Connection) -> None:
+def test_running_lets_go_of_retired_vms_and_their_numbers(connection: Connection) -> None:
     record = web()
     record["vms"][0]["retired"] = True
     store(connection, record)
@@ -399,7 +432,7 @@ def test_running_lets_go_of_retired_vms_and_their_numbers(connection: sqlite3.Co
     store(connection, heir)
 
 
-def test_a_running_slice_with_a_retired_vm_is_not_settled(connection: sqlite3.Connection) -> None:
+def test_a_running_slice_with_a_retired_vm_is_not_settled(connection: Connection) -> None:
     record = web()
     store(connection, record)
     set_status(connection, "web", "running", "")
@@ -409,7 +442,7 @@ def test_a_running_slice_with_a_retired_vm_is_not_settled(connection: sqlite3.Co
     assert vm_names(set_status(connection, "web", "running", "").after) == ["db"]
 
 
-def test_an_unknown_slice_can_only_be_deleted(connection: sqlite3.Connection) -> None:
+def test_an_unknown_slice_can_only_be_deleted(connection: Connection) -> None:
     with pytest.raises(RegistryError, match="slice web is not in the registry"):
         set_status(connection, "web", "running", "")
 
@@ -418,20 +451,21 @@ def test_an_unknown_slice_can_only_be_deleted(connection: sqlite3.Connection) ->
     assert read(connection) == EMPTY
 
 
-def test_removing_leaves_no_row_behind(connection: sqlite3.Connection) -> None:
+def test_removing_leaves_no_row_behind(connection: Connection) -> None:
     store(connection, web())
     make_passwords(connection, web())
 
     assert remove(connection, "web") == Change(dict(web(), status="deploying"), None)
 
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    rows = {table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables}
+    rows = {
+        table: connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in _registry_schema._TABLES
+    }
     assert rows.pop("meta") == 1
     assert len(rows) == 9
     assert set(rows.values()) == {0}
 
 
-def test_passwords_stay_as_long_as_their_vm(connection: sqlite3.Connection) -> None:
+def test_passwords_stay_as_long_as_their_vm(connection: Connection) -> None:
     store(connection, web())
     store(connection, small("other", 1010, 200))
     made, changed = make_passwords(connection, web())
@@ -484,58 +518,59 @@ def _reserve_next(path: str, name: str, planned: dict[str, Any]) -> Change:
         return reserve(connection, small(name, first, first, vms=3), "deploying", planned["revision"], first + 4, name)
 
 
-def test_of_two_processes_that_planned_alike_one_plans_again(path: str) -> None:
+def test_of_two_processes_that_planned_alike_one_plans_again(place: str) -> None:
     rounds = 8
     barrier, results = FORK.Barrier(2), FORK.Queue()
-    writers = [FORK.Process(target=_race, args=(path, name, rounds, barrier, results)) for name in ("a", "b")]
+    writers = [FORK.Process(target=_race, args=(place, name, rounds, barrier, results)) for name in ("a", "b")]
     for writer in writers:
         writer.start()
     conflicts = sum(results.get(timeout=60) for _writer in writers)
     for writer in writers:
         writer.join(60)
 
-    registry = _read(path)
+    registry = _read(place)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert conflicts == rounds
     assert (registry["revision"], registry["next_id"]) == (2 * rounds, 1000 + 2 * rounds * 4)
     assert [record["id"] for record in registry["slices"]] == list(range(1000, 1000 + 2 * rounds * 4, 4))
 
 
-def _die_writing(path: str) -> None:
+def _die_writing(place: str) -> None:
     """Reserve so much that half of it is in the file already, and die then."""
-    insert = _registry._insert
+    insert = _registry.insert
 
-    def insert_or_die(connection: sqlite3.Connection, table: str, *rest: Any) -> None:
+    def insert_or_die(connection: Connection, table: str, *rest: Any) -> None:
         if table == "links":
             os.kill(os.getpid(), signal.SIGKILL)
         insert(connection, table, *rest)
 
-    _registry._insert = insert_or_die
-    with opened(path, write=True) as connection:
-        connection.execute("PRAGMA cache_size = 1")
+    _registry.insert = insert_or_die
+    with opened(place, write=True) as connection:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA cache_size = 1")
         store(connection, small("big", 1003, 200, vms=500))
 
 
-def test_a_crash_in_the_middle_undoes_everything(path: str) -> None:
-    with opened(path, write=True) as connection:
+def test_a_crash_in_the_middle_undoes_everything(place: str) -> None:
+    with opened(place, write=True) as connection:
         store(connection, web())
-    before, content = _read(path), Path(path).read_bytes()
+    before, file = _read(place), Path(place)
+    content = file.read_bytes() if file.exists() else b""
 
-    writer = FORK.Process(target=_die_writing, args=(path,))
+    writer = FORK.Process(target=_die_writing, args=(place,))
     writer.start()
     writer.join(60)
 
     assert writer.exitcode == -signal.SIGKILL
-    assert Path(path).read_bytes() != content, "the crash came before anything reached the file"
-    assert stat.S_IMODE(os.stat(path + "-journal").st_mode) == 0o600
-    assert _read(path) == before
-    with opened(path, write=True) as connection:
+    if file.exists():
+        assert file.read_bytes() != content, "the crash came before anything reached the file"
+        assert stat.S_IMODE(os.stat(place + "-journal").st_mode) == 0o600
+    assert _read(place) == before
+    with opened(place, write=True) as connection:
         store(connection, small("big", 1003, 200, vms=500))
 
 
-def test_an_error_in_the_middle_undoes_everything(
-    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_the_middle_undoes_everything(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     store(connection, web())
     before = read(connection)
     monkeypatch.setattr(_registry, "_advance", None)
@@ -563,20 +598,21 @@ def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
         assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
-def test_reading_what_is_missing_creates_nothing(tmp_path: Path) -> None:
-    assert _read(str(tmp_path / "state" / "registry.sqlite")) == EMPTY
+def test_reading_what_is_missing_creates_nothing(place: str, tmp_path: Path) -> None:
+    assert _read(place) == EMPTY
     assert list(tmp_path.iterdir()) == []
+    assert not _registry.store(place).is_there()
 
 
-def test_a_copy_is_changed_for_nobody_else(path: str) -> None:
-    with opened(path, write=True) as connection:
+def test_a_copy_is_changed_for_nobody_else(place: str) -> None:
+    with opened(place, write=True) as connection:
         store(connection, web())
-    content = Path(path).read_bytes()
+    before = _read(place)
 
-    with opened(path, write=False) as connection:
+    with opened(place, write=False) as connection:
         remove(connection, "web")
         assert read(connection)["slices"] == []
-    assert Path(path).read_bytes() == content
+    assert _read(place) == before
 
 
 @pytest.mark.parametrize("write", [True, False])
@@ -639,23 +675,120 @@ def test_the_journal_of_a_lost_registry_is_not_given_to_a_new_one(path: str, wri
     assert not os.path.exists(path)
 
 
-@pytest.mark.parametrize("write", [True, False])
-def test_an_older_schema_is_to_be_rebuilt(path: str, write: bool) -> None:
-    with opened(path, write=True) as connection:
-        connection.execute("UPDATE meta SET schema_version = schema_version - 1")
+def make_older(connection: Connection) -> None:
+    """As the version before this one left it."""
+    connection.execute("ALTER TABLE slices DROP COLUMN network_node")
+    connection.execute("UPDATE meta SET schema_version = 2")
 
-    with pytest.raises(DamagedError, match=r"schema version .* run the playbook rebuild_registry"), opened(path, write):
+
+def test_an_older_registry_is_read_as_it_is_and_made_a_newer_one_by_the_first_change(place: str) -> None:
+    with opened(place, write=True) as connection:
+        store(connection, web())
+        make_older(connection)
+
+    expected = dict(web(), status="deploying", network_node="")
+    for _time in range(2):
+        assert _read(place)["slices"] == [expected]
+    with opened(place, write=True) as connection:
+        assert set_status(connection, "web", "running", "").before == expected
+        (version,) = connection.execute("SELECT schema_version FROM meta").fetchone()
+    assert version == _registry_schema.SCHEMA_VERSION
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_schema_that_is_too_old_is_to_be_rebuilt(place: str, write: bool) -> None:
+    with opened(place, write=True) as connection:
+        connection.execute("UPDATE meta SET schema_version = 1")
+
+    message = r"schema version 1, .* run the playbook rebuild_registry"
+    with pytest.raises(DamagedError, match=message), opened(place, write):
         pass
 
 
 @pytest.mark.parametrize("write", [True, False])
-def test_a_newer_schema_is_refused(path: str, write: bool) -> None:
-    with opened(path, write=True) as connection:
+def test_a_newer_schema_is_refused(place: str, write: bool) -> None:
+    with opened(place, write=True) as connection:
         connection.execute("UPDATE meta SET schema_version = schema_version + 1")
 
-    message = "has schema version 3, but this version of cloudrepo.slices knows 2 at most"
-    with pytest.raises(RegistryError, match=message), opened(path, write):
+    message = "has schema version 4, but this version of cloudrepo.slices knows 3 at most"
+    with pytest.raises(RegistryError, match=message), opened(place, write):
         pass
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_schema_that_lost_a_table_is_damaged(postgresql: Server, write: bool) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as connection:
+        connection.execute("DROP TABLE meta")
+
+    message = r"^registry postgresql:///.*/registry\d+ is damaged .*rebuild_registry"
+    with pytest.raises(DamagedError, match=message), opened(place, write):
+        pass
+
+
+def test_a_server_that_is_locked_says_so(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as holder, opened(place, write=True, timeout=0.3) as other:
+        store(holder, web())
+        with holder.transaction():
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                remove(other, "web")
+            with pytest.raises(RegistryError, match=r"another run has held it for 0\.2 seconds"):
+                _remove_soon(place)
+            # Reading waits for nobody.
+            assert _read(place)["slices"] == read(holder)["slices"]
+
+
+def _remove_soon(place: str) -> None:
+    with opened(place, write=True, timeout=0.2) as connection:
+        remove(connection, "web")
+
+
+def test_a_run_that_hangs_with_the_lock_loses_it(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as connection:
+        store(connection, web())
+    hangs = opened(place, write=True, timeout=0.3)
+    with pytest.raises(RegistryError, match="idle-in-transaction"), hangs as holder, holder.transaction():
+        holder.execute("DELETE FROM slices")
+        time.sleep(0.6)
+    with opened(place, write=True, timeout=0.3) as connection:
+        assert remove(connection, "web").before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda url: url.replace("p%40ss", "p%41ss"), "password authentication failed"),
+        (lambda url: url.replace("/registry", "/nowhere"), 'database "nowhere'),
+        (lambda url: url + "%2Fgone", "connection failed|No such file"),
+        (lambda url: url.replace("%2F", "/", 1), "is no URL like postgresql://"),
+        (lambda url: url.replace("%25rd", "%rd"), "is no URL like postgresql://"),
+        (lambda url: "postgresql://slices:12/3@4@localhost/db", "is no URL like postgresql://"),
+        (lambda url: "postgresql://slices:x@localhost:none/db", "is no URL like postgresql://"),
+    ],
+)
+def test_no_error_tells_the_password(postgresql: Server, change: Any, message: str) -> None:
+    url = change(postgresql.new_database())
+    with pytest.raises(RegistryError, match=message) as caught:
+        _read(url)
+    for part in (PASSWORD, "p@ss", "w%rd", "4?e", "p%40ss", "3@4"):
+        assert part not in str(caught.value)
+
+
+def test_a_library_that_is_missing_is_named(postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(RegistryError, match=r"Failed to import the required Python library \(psycopg\)"):
+        _read(postgresql.url("registry0"))
+
+
+def test_nobody_else_can_read_it(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as connection:
+        store(connection, web())
+        query = "SELECT has_schema_privilege('stranger', 'cloudrepo_slices', 'USAGE')"
+        postgresql.admin("CREATE ROLE stranger LOGIN")
+        assert connection.execute(query).fetchone() == (False,)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -671,17 +804,15 @@ ALICE = Actor(run="ctl/boot:ns/1/77", holder="alice on ctl (PID 1)")
 BOB = Actor(run="other/boot:ns/2/78", holder="bob on ctl (PID 2)")
 
 
-def reserve_as(
-    connection: sqlite3.Connection, actor: Actor, record: dict[str, Any], status: str = "deploying"
-) -> Change:
+def reserve_as(connection: Connection, actor: Actor, record: dict[str, Any], status: str = "deploying") -> Change:
     return reserve(connection, record, status, read(connection)["revision"], 1100, "worker1", actor)
 
 
-def holders(connection: sqlite3.Connection) -> dict[str, str]:
+def holders(connection: Connection) -> dict[str, str]:
     return {hold["slice"]: hold["holder"] for hold in read(connection)["holds"]}
 
 
-def test_who_deploys_holds_the_slice_until_it_is_done(connection: sqlite3.Connection) -> None:
+def test_who_deploys_holds_the_slice_until_it_is_done(connection: Connection) -> None:
     reserve_as(connection, ALICE, web())
     refused = r"^slice web is being deployed by alice on ctl \(PID 1\) since 20.* UTC; .* free again at 20"
     for change in (
@@ -706,14 +837,14 @@ def test_who_deploys_holds_the_slice_until_it_is_done(connection: sqlite3.Connec
     assert holders(connection) == {"lan": BOB.holder}
 
 
-def test_an_unchanged_running_slice_is_held_while_it_is_deployed(connection: sqlite3.Connection) -> None:
+def test_an_unchanged_running_slice_is_held_while_it_is_deployed(connection: Connection) -> None:
     reserve_as(connection, ALICE, web())
     set_status(connection, "web", "running", "", ALICE)
     assert reserve_as(connection, ALICE, web()).after["status"] == "running"
     assert holders(connection) == {"web": ALICE.holder}
 
 
-def test_a_holder_that_died_holds_nothing(connection: sqlite3.Connection) -> None:
+def test_a_holder_that_died_holds_nothing(connection: Connection) -> None:
     reserve_as(connection, ALICE, web())
     reserve_as(connection, BOB._replace(dead_run=ALICE.run), web())
     assert holders(connection) == {"web": BOB.holder}
@@ -723,7 +854,7 @@ def test_a_holder_that_died_holds_nothing(connection: sqlite3.Connection) -> Non
     assert holders(connection) == {"web": ALICE.holder}
 
 
-def test_a_run_that_is_still_there_is_not_overtaken_on_its_own_controller(connection: sqlite3.Connection) -> None:
+def test_a_run_that_is_still_there_is_not_overtaken_on_its_own_controller(connection: Connection) -> None:
     neighbour = ALICE._replace(run="ctl/boot:ns/3/79")
     reserve_as(connection, ALICE._replace(hold_seconds=-1), web())
     with pytest.raises(HeldError, match="that run is still there"):
@@ -732,13 +863,13 @@ def test_a_run_that_is_still_there_is_not_overtaken_on_its_own_controller(connec
     reserve_as(connection, neighbour, web())
 
 
-def test_a_design_and_a_lost_race_hold_nothing(connection: sqlite3.Connection) -> None:
+def test_a_design_and_a_lost_race_hold_nothing(connection: Connection) -> None:
     reserve_as(connection, ALICE, web(), "design")
     reserve(connection, web(), "deploying", 0, 1100, "worker1", ALICE)
     assert holders(connection) == {}
 
 
-def test_where_it_is_certain_who_asks_only_owners_and_admins_change_a_slice(connection: sqlite3.Connection) -> None:
+def test_where_it_is_certain_who_asks_only_owners_and_admins_change_a_slice(connection: Connection) -> None:
     eve = Actor(run="awx/1", holder="eve", user="eve")
     with pytest.raises(RegistryError, match=r"^slice web belongs to alice: eve may not change it"):
         reserve_as(connection, eve, web())
@@ -753,7 +884,7 @@ def test_where_it_is_certain_who_asks_only_owners_and_admins_change_a_slice(conn
     remove(connection, "web", eve._replace(admins=["eve"]))
 
 
-def test_a_slice_that_is_elsewhere_by_now_is_not_deleted(connection: sqlite3.Connection) -> None:
+def test_a_slice_that_is_elsewhere_by_now_is_not_deleted(connection: Connection) -> None:
     store(connection, web())
     (now,) = read(connection)["slices"]
     here = {"id": now["id"], "workers": workers(now)}
@@ -762,7 +893,7 @@ def test_a_slice_that_is_elsewhere_by_now_is_not_deleted(connection: sqlite3.Con
             set_status(connection, "web", "deleting", "", expected=seen)
 
 
-def test_a_slice_that_a_dying_run_says_to_be_running_is_deleted(connection: sqlite3.Connection) -> None:
+def test_a_slice_that_a_dying_run_says_to_be_running_is_deleted(connection: Connection) -> None:
     store(connection, web())
     (seen,) = read(connection)["slices"]
     set_status(connection, "web", "running", "")
@@ -774,20 +905,20 @@ def test_a_slice_that_a_dying_run_says_to_be_running_is_deleted(connection: sqli
     )
 
 
-def test_an_outcome_that_was_written_can_be_written_again(connection: sqlite3.Connection) -> None:
+def test_an_outcome_that_was_written_can_be_written_again(connection: Connection) -> None:
     reserve_as(connection, ALICE, web())
     for _attempt in range(2):
         assert set_status(connection, "web", "running", "", ALICE._replace(goes_on=True)).after["status"] == "running"
 
 
-def test_that_a_slice_ever_ran_is_kept(connection: sqlite3.Connection) -> None:
+def test_that_a_slice_ever_ran_is_kept(connection: Connection) -> None:
     for status, has_run in (("failed", False), ("running", True), ("deleting", True), ("failed", True)):
         store(connection, web())
         set_status(connection, "web", status, "")
         assert read(connection)["slices"][0]["has_run"] is has_run
 
 
-def test_a_run_that_lost_its_hold_changes_nothing_any_more(connection: sqlite3.Connection) -> None:
+def test_a_run_that_lost_its_hold_changes_nothing_any_more(connection: Connection) -> None:
     reserve_as(connection, ALICE._replace(hold_seconds=-1), web())
     # Nobody came in between: it goes on.
     set_status(connection, "web", "deploying", "", ALICE._replace(goes_on=True, hold_seconds=-1))

@@ -14,14 +14,20 @@ from typing import Any
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
-    RegistryError,
+    Actor,
+    HeldError,
+    make_passwords,
     opened,
     read,
+    remove,
     reserve,
     set_status,
+    store,
 )
-from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_recovery import backup, rebuild
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_recovery import backup, move, rebuild
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import RegistryError
 
+from ..postgresql import Server
 from ..records import small, web
 
 FORK = multiprocessing.get_context("fork")
@@ -43,13 +49,17 @@ def rebuilt(path: str, write: bool = True) -> Any:
     return rebuild(path, RECORDS, 1012, "worker1", write)
 
 
-def test_a_missing_registry_is_made_anew(path: str) -> None:
-    predicted = rebuilt(path, write=False)
+def test_a_missing_registry_is_made_anew(place: str) -> None:
+    predicted = rebuilt(place, write=False)
     assert (predicted.changed, predicted.damaged, predicted.after) == (True, None, REGISTRY)
-    assert not os.path.exists(path)
+    assert not store(place).is_there()
 
-    assert rebuilt(path).after == REGISTRY
-    assert content(path) == REGISTRY
+    assert rebuilt(place).after == REGISTRY
+    assert content(place) == REGISTRY
+
+
+def test_a_registry_that_was_made_anew_is_nobody_elses(path: str) -> None:
+    rebuilt(path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
 
@@ -78,27 +88,39 @@ def test_the_journal_of_a_lost_registry_is_kept_and_not_applied_to_the_new_one(p
     assert Path(aside + "-journal").read_bytes() == b"of the lost one"
 
 
-def test_one_without_slices_is_filled_and_its_counter_never_goes_down(path: str) -> None:
-    with opened(path, write=True) as connection:
+def test_a_damaged_schema_is_kept_and_made_anew(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    with opened(place, write=True) as connection:
+        connection.execute("DROP TABLE vms CASCADE")
+
+    aside = rebuilt(place).damaged
+
+    assert content(place) == REGISTRY
+    with opened(place, write=True) as connection:
+        query = "SELECT 1 FROM pg_tables WHERE schemaname = ? AND tablename = 'slices'"
+        assert connection.execute(query, (aside.removeprefix("schema "),)).fetchone()
+
+
+def test_one_without_slices_is_filled_and_its_counter_never_goes_down(place: str) -> None:
+    with opened(place, write=True) as connection:
         reserve(connection, small("gone", 2000, 300), "deploying", 0, 2002, "worker3")
         connection.execute("DELETE FROM slices")
 
-    assert rebuilt(path).damaged is None
-    assert content(path) == {**REGISTRY, "revision": 2, "next_id": 2002}
+    assert rebuilt(place).damaged is None
+    assert content(place) == {**REGISTRY, "revision": 2, "next_id": 2002}
 
 
-def test_one_with_slices_is_refused(path: str) -> None:
-    rebuilt(path)
-    before = Path(path).read_bytes()
+def test_one_with_slices_is_refused(place: str) -> None:
+    rebuilt(place)
 
-    with pytest.raises(RegistryError, match=f"^registry {path}: it holds 2 slices.* move it away"):
-        rebuilt(path)
-    assert Path(path).read_bytes() == before
+    with pytest.raises(RegistryError, match=f"^registry {store(place).name}: it holds 2 slices.* move it away"):
+        rebuilt(place)
+    assert content(place) == REGISTRY
 
 
-def test_nothing_found_changes_nothing(path: str) -> None:
-    assert not rebuild(path, [], 1000, "", write=True).changed
-    assert not os.path.exists(path)
+def test_nothing_found_changes_nothing(place: str) -> None:
+    assert not rebuild(place, [], 1000, "", write=True).changed
+    assert not store(place).is_there()
 
 
 def test_records_that_do_not_go_together_leave_the_registry_as_it_was(path: str) -> None:
@@ -111,14 +133,14 @@ def test_records_that_do_not_go_together_leave_the_registry_as_it_was(path: str)
     assert os.path.getsize(path) == 0
 
 
-def _write(path: str, number: int, rounds: int) -> None:
+def _write(place: str, number: int, rounds: int) -> None:
     """Reserve slices, each in one transaction with its status: a sound copy never has one without its VMs."""
     for index in range(rounds):
         done = False
         while not done:
-            registry = content(path)
+            registry = content(place)
             first = registry["next_id"]
-            with opened(path, write=True) as connection:
+            with opened(place, write=True) as connection:
                 wanted = small(f"s{number}-{index}", first, first, vms=3)
                 revision = registry["revision"]
                 done = not reserve(connection, wanted, "deploying", revision, first + 4, "w").conflict
@@ -126,22 +148,22 @@ def _write(path: str, number: int, rounds: int) -> None:
                     set_status(connection, wanted["name"], "running", "")
 
 
-def test_backups_are_sound_while_others_write(path: str, tmp_path: Path) -> None:
+def test_backups_are_sound_while_others_write(place: str, tmp_path: Path) -> None:
     writers, rounds = 4, 10
-    with opened(path, write=True):
+    with opened(place, write=True):
         pass
-    processes = [FORK.Process(target=_write, args=(path, number, rounds)) for number in range(writers)]
+    processes = [FORK.Process(target=_write, args=(place, number, rounds)) for number in range(writers)]
     for process in processes:
         process.start()
     revisions = []
     while any(process.is_alive() for process in processes) or not revisions:
         dest = tmp_path / "copies" / f"{len(revisions)}.sqlite"
-        revisions.append(backup(path, str(dest), write=True))
+        revisions.append(backup(place, str(dest), write=True))
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
 
-    assert content(path)["revision"] == 2 * writers * rounds
+    assert content(place)["revision"] == 2 * writers * rounds
     assert len(set(revisions)) > 3, "nothing was written meanwhile"
     for number, revision in enumerate(revisions):
         dest = tmp_path / "copies" / f"{number}.sqlite"
@@ -158,9 +180,13 @@ def test_backups_are_sound_while_others_write(path: str, tmp_path: Path) -> None
     assert sorted(os.listdir(tmp_path / "copies")) == sorted(f"{number}.sqlite" for number in range(len(revisions)))
 
 
-def test_a_backup_needs_a_registry_and_a_free_place(path: str) -> None:
+def test_a_backup_needs_a_registry(place: str, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="does not exist: there is nothing to back up"):
-        backup(path, path + ".copy", write=True)
+        backup(place, str(tmp_path / "copy"), write=True)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_backup_needs_a_sound_registry_and_a_free_place(path: str) -> None:
     rebuilt(path)
     Path(path + ".copy").touch()
     with pytest.raises(RegistryError, match="it exists already"):
@@ -169,3 +195,88 @@ def test_a_backup_needs_a_registry_and_a_free_place(path: str) -> None:
     with pytest.raises(RegistryError, match="is damaged"):
         backup(path, path + ".other", write=True)
     assert not os.path.exists(path + ".other")
+
+
+ALICE = Actor(run="ctl/boot:ns/1/77", holder="alice on ctl (PID 1)")
+
+
+def moving(path: str, postgresql: Server, to: str) -> tuple[str, str]:
+    """From where and to where."""
+    places = (path, postgresql.new_database())
+    return places if to == "postgresql" else places[::-1]
+
+
+@pytest.mark.parametrize("to", ["postgresql", "sqlite"])
+def test_a_registry_is_moved_whole(path: str, postgresql: Server, to: str) -> None:
+    source, target = moving(path, postgresql, to)
+    rebuilt(source)
+    with opened(source, write=True) as connection:
+        passwords, _made = make_passwords(connection, web())
+
+    predicted = move(source, target, write=False)
+    assert predicted.changed and content(source) == REGISTRY and not store(target).is_there()
+    moved = move(source, target, write=True)
+
+    assert (moved.registry, content(target)) == (REGISTRY, REGISTRY)
+    assert not store(source).is_there()
+    with opened(target, write=True) as connection:
+        assert make_passwords(connection, web()) == (passwords, False)
+        # What is left behind is kept, the constraints are there, and so is the counter.
+        with pytest.raises(RegistryError, match="VNC port 5901 is already held by slice web"):
+            clash = small("c", 1012, 300)
+            clash["vms"][0]["vnc_port"] = 5901
+            reserve(connection, clash, "deploying", 1, 1014, "w")
+    assert move(source, target, write=True) == (REGISTRY, None, False)
+    # And back, with what happened since.
+    with opened(target, write=True) as connection:
+        remove(connection, "b")
+    since = content(target)
+    assert move(target, source, write=True).registry == content(source) == since
+
+
+@pytest.mark.parametrize("to", ["postgresql", "sqlite"])
+def test_a_registry_in_use_or_over_another_one_is_not_moved(path: str, postgresql: Server, to: str) -> None:
+    source, target = moving(path, postgresql, to)
+    with pytest.raises(RegistryError, match="does not exist: there is nothing to move"):
+        move(source, target, write=True)
+    with opened(source, write=True) as connection:
+        reserve(connection, web(), "deploying", 0, 1003, "w", ALICE)
+    with pytest.raises(HeldError, match="being deployed by alice"):
+        move(source, target, write=True)
+    assert content(source)["slices"] and not store(target).is_there()
+    with opened(source, write=True) as connection:
+        set_status(connection, "web", "running", "", ALICE)
+    with opened(target, write=True):
+        pass
+    with pytest.raises(RegistryError, match="there is one"):
+        move(source, target, write=True)
+    assert content(source)["slices"] and not content(target)["slices"]
+
+
+@pytest.mark.parametrize("to", ["postgresql", "sqlite"])
+def test_a_move_that_was_cut_short_is_ended(
+    path: str, postgresql: Server, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = moving(path, postgresql, to)
+    rebuilt(source)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store(source)), "set_aside", None)
+        with pytest.raises(TypeError):
+            move(source, target, write=True)
+    assert content(source) == content(target) == REGISTRY
+    assert move(source, target, write=True).changed
+    assert not store(source).is_there()
+
+
+@pytest.mark.parametrize("to", ["postgresql", "sqlite"])
+def test_who_opened_the_registry_before_it_was_moved_writes_nothing_into_what_was_left(
+    path: str, postgresql: Server, to: str
+) -> None:
+    source, target = moving(path, postgresql, to)
+    rebuilt(source)
+    with pytest.raises(RegistryError, match=r"replaced meanwhile|damaged"), opened(source, write=True) as late:
+        aside = move(source, target, write=True).aside
+        remove(late, "b")
+    if to == "postgresql":
+        assert content(str(aside)) == REGISTRY
+    assert content(target) == REGISTRY

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import sqlite3
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
-    RegistryError,
     opened,
     read,
     remove,
     reserve,
     set_status,
 )
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import Connection, RegistryError
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from ..plugin_utils.clusters import make_plan
 from ..plugin_utils.test_planning_properties import RESERVED, assert_unique
+from ..postgresql import Server
 
 PROCESSES, CYCLES = 4, 25
 NAMES = st.sampled_from(["red", "green", "blue"])
@@ -44,7 +44,7 @@ def planned(registry: dict[str, Any], name: str, vms: int) -> dict[str, Any]:
     return make_plan(spec, registry, reserved_vlans=RESERVED)
 
 
-def store(connection: sqlite3.Connection, plan: dict[str, Any], status: str, behind: int = 0) -> Any:
+def store(connection: Connection, plan: dict[str, Any], status: str, behind: int = 0) -> Any:
     return reserve(connection, plan["slice"], status, plan["revision"] - behind, plan["next_id"], plan["last_worker"])
 
 
@@ -53,10 +53,13 @@ class Writers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.opened = opened("/nonexistent/slices.sqlite", write=False)
+        self.opened = self.open()
         self.connection = self.opened.__enter__()
         self.slices: dict[str, dict[str, Any]] = {}
         self.revision, self.next_id, self.last_worker = 0, 1000, ""
+
+    def open(self) -> AbstractContextManager[Connection]:
+        return opened("/nonexistent/slices.sqlite", write=False)
 
     def teardown(self) -> None:
         self.opened.__exit__(None, None, None)
@@ -117,12 +120,19 @@ TestWriters = Writers.TestCase
 TestWriters.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
-def test_of_a_hundred_writers_none_is_lost(tmp_path: Path) -> None:
-    """Four processes read, plan and reserve on one file, again where another was faster."""
-    path = str(tmp_path / "registry" / "slices.sqlite")
+def test_writers_on_a_server(postgresql: Server) -> None:
+    class WritersOnAServer(Writers):
+        def open(self) -> AbstractContextManager[Connection]:
+            return opened(postgresql.new_database(), write=True)
+
+    run_state_machine_as_test(WritersOnAServer, settings=settings(max_examples=10, deadline=None))
+
+
+def test_of_a_hundred_writers_none_is_lost(place: str) -> None:
+    """Four processes read, plan and reserve in one registry, again where another was faster."""
     with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
-        logs = pool.starmap(write_many, [(path, f"p{number}") for number in range(PROCESSES)])
-    with opened(path, write=False) as connection:
+        logs = pool.starmap(write_many, [(place, f"p{number}") for number in range(PROCESSES)])
+    with opened(place, write=False) as connection:
         registry = read(connection)
     acknowledged = [entry for log in logs for entry in log]
     assert sum(entry[0] == "reserved" for entry in acknowledged) == PROCESSES * CYCLES
@@ -136,26 +146,26 @@ def test_of_a_hundred_writers_none_is_lost(tmp_path: Path) -> None:
     assert_ids_are_given_once([record for _kind, _name, record in acknowledged if record])
 
 
-def write_many(path: str, mine: str) -> list[tuple[str, str, Any]]:
+def write_many(place: str, mine: str) -> list[tuple[str, str, Any]]:
     """Reserve, start and now and then delete slices of one's own; every write that was acknowledged, in order."""
     log: list[tuple[str, str, Any]] = []
     for cycle in range(CYCLES):
         name = f"{mine}-{cycle % 6}"
-        log.append(("reserved", name, reserve_until_first(path, name, 1 + cycle // 6)))
-        with opened(path, write=True) as connection:
+        log.append(("reserved", name, reserve_until_first(place, name, 1 + cycle // 6)))
+        with opened(place, write=True) as connection:
             log.append(("started", name, set_status(connection, name, "running", "").after))
         if cycle % 5 == 4:
-            with opened(path, write=True) as connection:
+            with opened(place, write=True) as connection:
                 assert remove(connection, name).before is not None
             log.append(("removed", name, None))
     return log
 
 
-def reserve_until_first(path: str, name: str, vms: int) -> Any:
+def reserve_until_first(place: str, name: str, vms: int) -> Any:
     while True:
-        with opened(path, write=False) as connection:
+        with opened(place, write=False) as connection:
             plan = planned(read(connection), name, vms)
-        with opened(path, write=True) as connection:
+        with opened(place, write=True) as connection:
             change = store(connection, plan, "deploying")
         if not change.conflict:
             return change.after

@@ -10,36 +10,52 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import (
+    NOBODY,
+    is_url,
+    opened,
+    read,
+    read_passwords,
+    store,
+)
 from ansible_collections.cloudrepo.slices.plugins.modules import slice_registry
 
+from ..postgresql import PASSWORD, Server
 from ..records import web
 
 
 class Registry:
-    """The module, run against one registry file."""
+    """The module, run against one registry."""
 
-    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.path = path
+    def __init__(self, place: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.place = place
+        self._where = {"url": place, "path": str(folder / "unused")} if is_url(place) else {"path": place}
         self._capsys = capsys
 
     def run(self, check: bool = False, **args: Any) -> dict[str, Any]:
         internal = {"_ansible_check_mode": check, "_ansible_diff": True}
-        with patch_module_args({"path": str(self.path), **args, **internal}), pytest.raises(SystemExit):
+        with patch_module_args({**self._where, **args, **internal}), pytest.raises(SystemExit):
             slice_registry.main()
-        result: dict[str, Any] = json.loads(self._capsys.readouterr().out)
+        printed = self._capsys.readouterr().out
+        assert not is_url(self.place) or self.place not in printed
+        result: dict[str, Any] = json.loads(printed)
         return result
 
     def reserve(self, check: bool = False, **changes: Any) -> dict[str, Any]:
         args = {"record": web(), "status": "deploying", "revision": 0, "next_id": 1003, "last_worker": "worker2"}
         return self.run(check, state="reserved", **{**args, **changes})
 
-    def content(self) -> bytes | None:
-        return self.path.read_bytes() if self.path.exists() else None
+    def is_there(self) -> bool:
+        return store(self.place).is_there()
+
+    def content(self) -> Any:
+        with opened(self.place, write=False) as connection:
+            return self.is_there(), read(connection), read_passwords(connection, NOBODY)
 
 
 @pytest.fixture
-def registry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Registry:
-    return Registry(tmp_path / "state" / "registry.sqlite", capsys)
+def registry(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Registry:
+    return Registry(place, tmp_path, capsys)
 
 
 STORED = dict(web(), status="deploying")
@@ -84,7 +100,7 @@ def test_a_lost_race_is_no_failure(registry: Registry) -> None:
 
 def test_a_conflict_creates_no_file(registry: Registry) -> None:
     assert registry.reserve(revision=7)["conflict"] is True
-    assert not registry.path.parent.exists()
+    assert not registry.is_there()
 
 
 STEPS: list[dict[str, Any]] = [
@@ -127,7 +143,7 @@ def test_bad_arguments_fail_and_create_nothing(registry: Registry, args: dict[st
 
     assert result["failed"] is True
     assert message in result["msg"]
-    assert not registry.path.parent.exists()
+    assert not registry.is_there()
 
 
 def test_a_reservation_is_not_running(registry: Registry) -> None:
@@ -149,3 +165,26 @@ def test_passwords_are_made_once_and_in_check_mode_not_at_all(registry: Registry
     assert (again["changed"], again["passwords"]) == (False, made["passwords"])
     everything = registry.run(state="passwords")
     assert (everything["changed"], everything["passwords"]) == (False, made["passwords"])
+
+
+def test_a_move_names_both_places_and_no_password(
+    tmp_path: Path, postgresql: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = str(tmp_path / "slices.sqlite"), postgresql.new_database()
+    registry = Registry(here, tmp_path, capsys)
+    registry.reserve()
+    registry.run(state="status", slice="web", status="running")
+    wanted = {"state": "moved", "url": there}
+    predicted = registry.run(check=True, to="postgresql", **wanted)
+    moved = registry.run(to="postgresql", **wanted)
+    name = store(there).name
+    assert predicted["diff"] == moved["diff"] == {"before": {"registry": here}, "after": {"registry": name}}
+    assert PASSWORD not in json.dumps(moved) and not registry.is_there()
+    assert registry.run(to="postgresql", **wanted)["changed"] is False
+    assert registry.run(to="sqlite", **wanted)["changed"] is True and registry.is_there()
+
+
+def test_what_is_no_url_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    registry = Registry(str(tmp_path / "slices.sqlite"), tmp_path, capsys)
+    result = registry.run(url="mysql://root:secret@host/db")
+    assert result["msg"] == "slices_registry_url is no URL like postgresql://user:password@host/database"

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._planning import plan
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, Settings
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import Cluster, NetworkNode, Settings
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_flavors, parse_spec
 
 FLAVORS = [
@@ -24,7 +25,7 @@ FLAVORS = [
     },
 ]
 PLENTY = Room(64, 65536, 10**6)
-NETWORK_NODE = Worker("network1", "10.0.10.4")
+NETWORK_NODE = NetworkNode("network1", "10.0.10.4")
 IMAGES = {flavor["image"]: 64 * 1024**2 for flavor in FLAVORS}
 EMPTY: dict[str, Any] = {"revision": 0, "next_id": 1000, "last_worker": "", "slices": []}
 
@@ -52,11 +53,11 @@ def make_plan(
     hosts: list[Worker] | None = None,
     flavors: list[dict[str, Any]] | None = None,
     images: dict[str, int] | None = None,
-    network_node: Worker = NETWORK_NODE,
+    network_nodes: Sequence[NetworkNode] = (NETWORK_NODE,),
     **settings: Any,
 ) -> dict[str, Any]:
     """Plan ``spec`` as the lookup does, with a quota that is not in the way."""
-    cluster = Cluster(workers() if hosts is None else hosts, network_node, IMAGES if images is None else images)
+    cluster = Cluster(workers() if hosts is None else hosts, network_nodes, IMAGES if images is None else images)
     return plan(
         parse_spec(spec),
         "nobody",
@@ -73,7 +74,8 @@ def after(registry: dict[str, Any], planned: dict[str, Any], status: str = "runn
     if status == "running":
         record["has_run"] = True
         record["vms"] = [vm for vm in record["vms"] if not vm["retired"]]
-        if not any(interface["vlan"] == 400 for vm in record["vms"] for interface in vm["interfaces"]):
+        interfaces = [interface for vm in record["vms"] for interface in vm["interfaces"]]
+        if not any(interface["vlan"] is not None and interface["link"] is None for interface in interfaces):
             record["internet"] = None
     others = [other for other in registry["slices"] if other["name"] != record["name"]]
     return {

@@ -25,7 +25,7 @@ def registry(status: str = "running", **fields: Any) -> dict[str, Any]:
 
 
 def shares(known: dict[str, Any], only: str | None = None, count: int = 3) -> dict[str, Any]:
-    return all_shares(known, Cluster(workers(count), NETWORK_NODE), Settings(), only, NOW)
+    return all_shares(known, Cluster(workers(count), [NETWORK_NODE]), Settings(), only, NOW)
 
 
 def present(found: dict[str, Any]) -> list[str]:

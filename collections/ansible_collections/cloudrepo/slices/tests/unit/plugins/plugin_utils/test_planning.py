@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._placement import Room, Stamp, Worker
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._settings import NetworkNode
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._shares import nothing
 
 from .clusters import EMPTY, FLAVORS, WEB, after, make_plan, workers
@@ -220,8 +221,8 @@ def test_port_security_of_a_link_is_about_its_guests_alone() -> None:
 
 
 def test_network_node_that_is_a_worker_gets_one_share() -> None:
-    node = Worker("worker1", "10.0.10.1", room=Room(64, 65536, 10**6))
-    share = make_plan(WEB, network_node=node)["hosts"]["worker1"]
+    node = NetworkNode("worker1", "10.0.10.1")
+    share = make_plan(WEB, network_nodes=[node])["hosts"]["worker1"]
     assert [port["name"] for port in share["ports"]] == [
         "tap_1001_eth0",
         "tap_1001_eth1",
@@ -425,7 +426,7 @@ BIG = spec_with(vms=[{"name": "a", "flavor": "big"}], links=[])
         ),
         (
             WEB,
-            {"network_node": Worker("network1", "x", problem="is unreachable")},
+            {"network_nodes": [NetworkNode("network1", "x", problem="is unreachable")]},
             "network node network1 is unreachable",
         ),
         (
@@ -527,10 +528,10 @@ def test_a_delete_that_died_can_be_deployed_again_with_the_same_numbers() -> Non
 
 
 def test_a_registry_that_is_behind_its_hosts_is_not_planned_from() -> None:
-    node = Worker("network1", "10.0.10.4", stamps=[Stamp("", "", "slice-1000", 1000)])
+    node = NetworkNode("network1", "10.0.10.4", stamps=[Stamp("", "", "slice-1000", 1000)])
     with pytest.raises(SpecError, match=r"network1 carries slice-1000 with ID 1000, .* rebuild_registry"):
-        make_plan(WEB, network_node=node)
-    assert make_plan(WEB, after(EMPTY, make_plan(WEB)), network_node=node)["changed"] is False
+        make_plan(WEB, network_nodes=[node])
+    assert make_plan(WEB, after(EMPTY, make_plan(WEB)), network_nodes=[node])["changed"] is False
 
 
 def test_a_worker_that_comes_back_with_vms_of_the_slice_loses_them() -> None:

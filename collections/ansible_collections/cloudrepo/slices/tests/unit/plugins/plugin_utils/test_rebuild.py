@@ -23,7 +23,7 @@ from ..records import small, web
 from .clusters import EMPTY, NETWORK_NODE, WEB, after, make_plan, workers
 from .test_planning_properties import deploy_all, histories
 
-CLUSTER = Cluster(workers(), NETWORK_NODE)
+CLUSTER = Cluster(workers(), [NETWORK_NODE])
 Hosts = dict[str, Host]
 
 
@@ -31,7 +31,7 @@ def hosts_with(*records: dict[str, Any]) -> Hosts:
     """What the hosts carry once these slices were deployed."""
     hosts = {
         host.name: Host(host.name, host.address, {"vms": [], "ports": [], "taps": [], "guests": [], "namespaces": []})
-        for host in [*CLUSTER.workers, CLUSTER.network_node]
+        for host in [*CLUSTER.workers, *CLUSTER.network_nodes]
     }
     for record in records:
         for name, share in host_shares(record, CLUSTER, Settings()).items():
@@ -230,3 +230,16 @@ def test_contradictions_name_both_sides(spoil: Callable[[Hosts], None], message:
 
     with pytest.raises(RebuildError, match=message):
         rebuilt(hosts)
+
+
+def test_a_slice_is_on_the_network_node_that_carries_it() -> None:
+    hosts = hosts_with(web())
+    assert rebuilt(hosts).records[0]["network_node"] == "network1"
+    hosts["worker2"].stamps["namespaces"].append({"slice_id": web()["id"]})
+    assert rebuilt(hosts).records[0]["network_node"] == "worker2"
+    # Manifests from before there could be several, of a slice without a namespace.
+    hosts = hosts_with(web())
+    for host in hosts.values():
+        for vm in host.stamps["vms"]:
+            del vm["record"]["slice"]["network_node"]
+    assert rebuilt(hosts).records[0]["network_node"] == ""

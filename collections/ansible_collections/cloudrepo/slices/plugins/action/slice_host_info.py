@@ -1,0 +1,49 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Ask a host what it has; in the same round the registry, where that is no file on such a host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry, registry_url
+
+
+class ActionModule(ActionBase):
+    """Runs the module of the same name, and ``slice_registry`` if need be."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        args, variables = dict(self._task.args), task_vars or {}
+        is_slice_host = args.get("roles") != []
+        read: dict[str, Any] = {}
+        if args.get("registry_path") and (registry_url(self, variables) or not is_slice_host):
+            answer = ask_registry(self, {"state": "read", "path": args.pop("registry_path")}, variables)
+            if answer.get("failed"):
+                return answer
+            read = _told(answer, args.get("slice"))
+            if not is_slice_host:
+                return {"changed": False, **read}
+        found: dict[str, Any] = self._execute_module(
+            module_name="cloudrepo.slices.slice_host_info", module_args=args, task_vars=variables
+        )
+        return {**found, **read}
+
+
+def _told(answer: Mapping[str, Any], only: str | None) -> dict[str, Any]:
+    """What the registry answered, in the form in which the module tells what a file has."""
+    registry, workers = answer["registry"], answer["workers"]
+    slices = [record for record in registry["slices"] if only in (None, record["name"])]
+    return {
+        "registry": json.dumps({**registry, "slices": slices}),
+        "workers": {record["name"]: workers[record["name"]] for record in slices},
+    }
