@@ -17,27 +17,41 @@ def render(variables: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
     Templates in ``variables`` are evaluated, as with ``ansible-playbook -e``. A spec may come from a stranger, and a
     template could run commands: the strings of ``data`` are what they are.
+
+    Raises:
+        TypeError: something in them is no data, such as an object of a class.
+        ValueError: something in them is no number, or no text.
     """
-    rendered = {name: _yaml(value, "") for name, value in variables.items()}
-    rendered |= {name: _yaml(value, "!unsafe ") for name, value in data.items()}
-    return "{%s}\n" % ", ".join(f"{_quoted(name)}: {text}" for name, text in rendered.items())
+    rendered = {name: _yaml(value, trusted=True) for name, value in variables.items()}
+    return _mapping(rendered | {name: _yaml(value, trusted=False) for name, value in data.items()})
 
 
-def _yaml(value: Any, tag: str) -> str:
+def _yaml(value: Any, trusted: bool) -> str:
     match value:
         case os.PathLike():
-            return tag + _quoted(os.fspath(value))
+            return _scalar(os.fspath(value), trusted)
         case str():
-            return tag + _quoted(value)
+            return _scalar(value, trusted)
         case Mapping():
-            return "{%s}" % ", ".join(f"{_quoted(str(key))}: {_yaml(item, tag)}" for key, item in value.items())
+            return _mapping({str(key): _yaml(item, trusted) for key, item in value.items()})
         case Sequence() if not isinstance(value, bytes | bytearray):
-            return "[%s]" % ", ".join(_yaml(item, tag) for item in value)
+            return "[%s]" % ", ".join(_yaml(item, trusted) for item in value)
     return json.dumps(value, allow_nan=False)
+
+
+def _mapping(rendered: Mapping[str, str]) -> str:
+    """With explicit keys, as a key without a question mark has a greatest length."""
+    return "{%s}" % ", ".join(f"? {_quoted(key)} : {value}" for key, value in rendered.items())
+
+
+def _scalar(text: str, trusted: bool) -> str:
+    """Whatever could be a template is tagged. Nothing else is: Ansible makes a number of a tagged ``"1"``."""
+    return ("!unsafe " if not trusted and set("{#") & set(text) else "") + _quoted(text)
 
 
 def _quoted(text: str) -> str:
     """A double-quoted scalar. JSON's own would be read differently outside the basic plane."""
+    text.encode()  # Lone surrogates are no text.
     return '"%s"' % "".join(sign if _is_plain(sign) else f"\\U{ord(sign):08x}" for sign in text)
 
 

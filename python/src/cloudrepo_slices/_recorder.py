@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from .events import Event, Status
@@ -106,10 +107,10 @@ class Recorder:
         return [failure for failure in self._lost if failure.host in lost] + self._failures
 
     def _timed_steps(self) -> tuple[Step, ...]:
-        ends = [*(step.began for step in self._steps[1:]), self._latest]
+        moments = pairwise([*(step.began for step in self._steps), self._latest])
         return tuple(
-            Step(step.name, (end - step.began).total_seconds(), step.hosts)
-            for step, end in zip(self._steps, ends, strict=True)
+            Step(step.name, (end - began).total_seconds(), step.hosts)
+            for step, (began, end) in zip(self._steps, moments, strict=True)
         )
 
 
