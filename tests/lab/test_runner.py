@@ -233,7 +233,8 @@ def _pack(folder: Path, extravars: dict[str, Any]) -> None:
         "-F none -o BindInterface=slmgmt0 -o StrictHostKeyChecking=yes"
         " -o UserKnownHostsFile={{ inventory_dir }}/known_hosts"
     )
-    settings["slices_image_dir"] = "{{ inventory_dir }}/../images"
+    # localhost is no host of the inventory, and knows nothing of its folder.
+    settings["slices_image_dir"] = "{{ hostvars.network1.inventory_dir }}/../images"
     (inventory / "group_vars" / "all.yml").write_text(yaml.safe_dump(settings))
     (inventory / "slices" / "sent.yml").write_text(yaml.safe_dump({**RING, "name": "sent"}))
     shutil.copy("/var/lib/cloudrepo-lab/known_hosts", inventory)
