@@ -147,17 +147,28 @@ def _commands() -> list[bytes]:
 
 
 def test_an_unknown_host_key_is_refused(tmp_path: Path) -> None:
-    """The inventory says nothing of host keys, and ansible-runner would not have them checked."""
+    """The package has them checked. ansible-runner alone has not, unless the inventory says so, as our example does."""
+    example = yaml.safe_load((ROOT / "inventories" / "example" / "group_vars" / "all.yml").read_text())
     inventory = tmp_path / "inventory"
     shutil.copytree(INVENTORY.parent, inventory)
-    settings = yaml.safe_load((inventory / "group_vars" / "all.yml").read_text())
-    settings["ansible_ssh_args"] = (
-        "-F none -o BindInterface=slmgmt0 -o UserKnownHostsFile=/dev/null -o IdentityAgent=none"
-    )
-    (inventory / "group_vars" / "all.yml").write_text(yaml.safe_dump(settings))
-    known = {"inventory": inventory / "hosts.yml", "project_dir": ROOT}
+    group_vars = inventory / "group_vars" / "all.yml"
+    settings = yaml.safe_load(group_vars.read_text())
+    settings["ansible_ssh_args"] = "-F none -o BindInterface=slmgmt0 -o UserKnownHostsFile=/dev/null"
+    settings["ansible_control_path_dir"] = str(tmp_path / "cm")
+    group_vars.write_text(yaml.safe_dump(settings))
     with pytest.raises(SliceError, match="Host key verification failed"):
-        show(extra_vars={"ansible_control_path_dir": str(tmp_path / "cm")}, **known)
+        show(inventory=inventory / "hosts.yml", project_dir=ROOT)
+
+    group_vars.write_text(
+        yaml.safe_dump({**settings, "ansible_host_key_checking": example["ansible_host_key_checking"]})
+    )
+    runner = ansible_runner.run(
+        private_data_dir=str(tmp_path),
+        project_dir=str(ROOT / "playbooks"),
+        playbook="show_slices.yml",
+        inventory=str(inventory / "hosts.yml"),
+    )
+    assert (runner.status, "Host key verification failed" in runner.stdout.read()) == ("failed", True)
 
 
 # --- ansible-runner itself
@@ -204,8 +215,8 @@ def send(tmp_path: Path) -> Callable[[str, dict[str, Any]], Path]:
         hidden = [ROOT / name for name in ("collections", "inventories", "playbooks", "python", "tests")]
         hidden += [sender, Path("/var/cache/cloudrepo-lab"), Path("/var/lib/cloudrepo-lab")]
         hide = "for folder; do mount -t tmpfs none $folder || exit 9; done"
-        bare = f"env -i PATH={os.environ['PATH']} HOME={node} LC_ALL=C.UTF-8"
-        on_node = f"{hide}; cd {node} && exec {bare} ansible-runner worker --private-data-dir {node}/job"
+        bare = f"env -i PATH={os.environ['PATH']} HOME={node} TMPDIR={node} LC_ALL=C.UTF-8"
+        on_node = f"{hide}; cd {node} && exec {bare} ansible-runner worker"
         arguments = ["--inventory", "hosts.yml", "-p", f"{playbook}.yml"]
         sent = subprocess.run(["ansible-runner", "transmit", sender, *arguments], stdout=subprocess.PIPE, check=True)
         answered = subprocess.run(
@@ -213,6 +224,8 @@ def send(tmp_path: Path) -> Callable[[str, dict[str, Any]], Path]:
         )
         done = subprocess.run(["ansible-runner", "process", receiver], input=answered.stdout, stdout=subprocess.DEVNULL)
         assert done.returncode == 0
+        # What Ansible keeps at home is all that is left.
+        assert {path.name for path in node.iterdir()} <= {".ansible", ".ssh"}
         return receiver / "artifacts"
 
     return run

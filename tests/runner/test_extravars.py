@@ -34,7 +34,9 @@ def read(text: str) -> Any:
     with NamedTemporaryFile("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        return DataLoader().load_from_file(file.name, trusted_as_template=True)
+        return DataLoader().load_from_file(  # type: ignore[no-untyped-call]
+            file.name, trusted_as_template=True
+        )
 
 
 def strings(value: Any) -> list[str]:

@@ -77,7 +77,7 @@ def test_from_an_installed_collection(tmp_path: Path) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    folder = {"inventory": INVENTORY, "project_dir": tmp_path}
+    folder: dict[str, Any] = {"inventory": INVENTORY, "project_dir": tmp_path}
     with pytest.raises(SliceError, match=r"there is no spec .*ghost"):
         deploy("ghost", environment={"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed")}, **folder)
     with pytest.raises(SliceError, match=r"cloudrepo\.slices\.deploy_slice could not be found"):
