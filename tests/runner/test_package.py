@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 COLLECTION = ROOT / "collections" / "ansible_collections" / "cloudrepo" / "slices"
 INVENTORY = ROOT / "inventories" / "lab" / "hosts.yml"
 HERE: dict[str, Any] = {"inventory": INVENTORY, "project_dir": ROOT}
+_CALLER = """
+import sys
+from cloudrepo_slices import deploy
+spec = {"name": "web", "vms": [{"name": "a", "flavor": "cirros"}]}
+deploy(spec, inventory=sys.argv[1], project_dir=sys.argv[2])
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +115,27 @@ def test_a_run_that_is_cancelled_ends_at_once(temporary: Path) -> None:
         deploy({"name": "A"}, cancel=lambda: True, **HERE)
     assert time.monotonic() - began < 10
     assert list(temporary.iterdir()) == []
+
+
+def test_ctrl_c_ends_all_that_the_run_has_started(tmp_path: Path) -> None:
+    """The hosts are this one, and their Python never answers."""
+    stuck = tmp_path / "stuck"
+    stuck.write_text(f"#!/bin/sh\n: >{tmp_path}/at-it.$$\nexec sleep 987\n")
+    stuck.chmod(0o755)
+    local = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": str(stuck)}
+    groups = {"workers": {"hosts": {"one": local}}, "network_node": {"hosts": {"two": local}}}
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps(groups))
+    caller = subprocess.Popen([sys.executable, "-c", _CALLER, inventory, ROOT], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("at-it.*"))) < 2:
+        assert caller.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    caller.send_signal(signal.SIGINT)
+    _output, errors = caller.communicate(timeout=15)
+    assert errors.endswith("KeyboardInterrupt\n")
+    living = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert [command for command in living if b"sleep\x00987" in command or str(inventory).encode() in command] == []
 
 
 def test_host_keys_are_checked_unless_somebody_says_otherwise(tmp_path: Path) -> None:
