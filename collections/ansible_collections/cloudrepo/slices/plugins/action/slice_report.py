@@ -103,7 +103,7 @@ def with_passwords(
 
 
 def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records with each VM's ``pid`` and ``state``, null where no process was found.
+    """The records with each VM's ``pid``, ``state`` and ``console``, null where it was not seen.
 
     Who works on one slice does not say of which it is.
     """
@@ -112,7 +112,7 @@ def with_processes(slices: Sequence[Mapping[str, Any]], found: Sequence[Mapping[
         {
             **record,
             "vms": [
-                {**vm, "pid": process.get("pid"), "state": process.get("status")}
+                {**vm, "pid": process.get("pid"), "state": process.get("status"), "console": process.get("console")}
                 for vm in record["vms"]
                 for process in [processes.get((record["name"], vm["name"]), {})]
             ],

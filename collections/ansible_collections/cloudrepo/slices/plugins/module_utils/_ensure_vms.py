@@ -123,7 +123,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
         have = scan(host)
         planned = _plan(params, want, have, known, host.groups is not None)
         if check_mode:
-            return _result(planned, {}, _predicted(planned.actions, have, known))
+            return _result(planned, {}, _predicted(host, planned.actions, have, known))
         to_start = [action.name for action in planned.actions if must_start(action)]
         check_startable(host, to_start, want, known)
         pids = {name: vm.pid for name, vm in have.items() if vm.pid is not None}
@@ -133,7 +133,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
         if started:
             errors.update(set_passwords(host, _without(params["vnc_passwords"], errors), now))
         tidy_groups(host, now)
-        result = _result(planned, errors, _returned(now, known))
+        result = _result(planned, errors, _returned(host, now, known))
     if errors:
         failed = ["%s: %s" % (known.get(name, 'vm "%s"' % name), text) for name, text in errors.items()]
         result["msg"] = "; ".join(failed)
@@ -154,12 +154,17 @@ def _result(planned: _Planned, errors: Mapping[str, str], vms: List[Dict[str, An
     return {"changed": bool(planned.actions), "vms": vms, "pending": planned.pending, "diff": diff(done)}
 
 
-def _returned(have: Mapping[str, Vm], known: Mapping[str, str]) -> List[Dict[str, Any]]:
-    found = [(name, have[name]) for name in known if name in have]
-    return [{"name": name, "pid": vm.pid, "status": vm.state["status"]} for name, vm in found]
+def _returned(host: Host, have: Mapping[str, Vm], known: Mapping[str, str]) -> List[Dict[str, Any]]:
+    found = [(name, have[name], host.paths(name)) for name in known if name in have]
+    return [
+        {"name": name, "pid": vm.pid, "status": vm.state["status"], "console": paths.console}
+        for name, vm, paths in found
+    ]
 
 
-def _predicted(actions: Sequence[Action], have: Mapping[str, Vm], known: Mapping[str, str]) -> List[Dict[str, Any]]:
+def _predicted(
+    host: Host, actions: Sequence[Action], have: Mapping[str, Vm], known: Mapping[str, str]
+) -> List[Dict[str, Any]]:
     """What will be there once the actions are carried out, without the processes that only then exist."""
     after = dict(have)
     for action in actions:
@@ -168,4 +173,4 @@ def _predicted(actions: Sequence[Action], have: Mapping[str, Vm], known: Mapping
         else:
             keeps = action.name in have and action.after["status"] == RUNNING and not must_start(action)
             after[action.name] = Vm(action.after, have[action.name].pid if keeps else None)
-    return _returned(after, known)
+    return _returned(host, after, known)

@@ -145,6 +145,7 @@ def running(base_dir: str, run_dir: str, only: Optional[str]) -> List[Dict[str, 
             "pid": pid,
             "status": state["status"],
             "vnc_port": state.get("vnc_port"),
+            "console": vm_paths(base_dir, run_dir, name, vm).console,
             "limits": state.get("limits"),
         }
         for name in ([only] if only else slices(base_dir, run_dir))

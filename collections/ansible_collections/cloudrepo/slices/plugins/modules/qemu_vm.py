@@ -219,7 +219,10 @@ vms:
     status:
       description: What QMP says, so V(running) or V(paused), V(stopped) without a process.
       type: str
-  sample: [{"name": "web", "pid": 4711, "status": "running"}]
+    console:
+      description: The socket of its serial console.
+      type: str
+  sample: [{"name": "web", "pid": 4711, "status": "running", "console": "/run/cloudrepo/vms/web/web/console.sock"}]
 pending:
   description: What waits for a restart that was not allowed. It is not counted as a change.
   returned: success, and if some VMs failed

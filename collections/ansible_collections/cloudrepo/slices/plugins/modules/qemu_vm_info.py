@@ -72,6 +72,9 @@ vms:
     vnc_port:
       description: TCP port of its screen. None if its manifest was lost.
       type: int
+    console:
+      description: The socket of its serial console.
+      type: str
     limits:
       description:
         - What its QEMU may use at most, as the files of its group of cgroups v2 say.
@@ -84,6 +87,7 @@ vms:
       pid: 4711
       status: running
       vnc_port: 5901
+      console: /run/cloudrepo/vms/web/web/console.sock
       limits: {cpu.max: 150000 100000, memory.max: "1073741824", pids.max: "129"}
 """
 

@@ -168,7 +168,7 @@ vms:
   returned: always
   type: list
   elements: dict
-  sample: [{"name": "web", "pid": 4711, "status": "running"}]
+  sample: [{"name": "web", "pid": 4711, "status": "running", "console": "/run/cloudrepo/vms/web/web/console.sock"}]
 pending:
   description: What waits for a restart that was not allowed. It is not counted as a change.
   returned: always

@@ -81,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 slices:
-  description: The slices with the process ID and the state of each VM.
+  description: The slices with C(pid), C(state) and C(console), the socket of its serial console, of each VM.
   returned: success
   type: list
   elements: dict
