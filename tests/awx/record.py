@@ -20,8 +20,9 @@ ALICE = {"username": "alice", "password": "alices-password"}
 
 # What of an object is ours, and no matter of IDs and times.
 TEMPLATE_FIELDS = (
-    "name description job_type playbook extra_vars limit allow_simultaneous job_slice_count survey_enabled become_enabled"
-    " ask_credential_on_launch ask_diff_mode_on_launch ask_execution_environment_on_launch ask_forks_on_launch"
+    "name description job_type playbook extra_vars limit allow_simultaneous job_slice_count survey_enabled"
+    " become_enabled ask_credential_on_launch ask_diff_mode_on_launch ask_execution_environment_on_launch"
+    " ask_forks_on_launch"
     " ask_instance_groups_on_launch ask_inventory_on_launch ask_job_slice_count_on_launch ask_job_type_on_launch"
     " ask_labels_on_launch ask_limit_on_launch ask_scm_branch_on_launch ask_skip_tags_on_launch ask_tags_on_launch"
     " ask_timeout_on_launch ask_variables_on_launch ask_verbosity_on_launch"
