@@ -26,7 +26,7 @@ def ansible(*argv: str, cwd: Path, **environ: str) -> str:
 
 def test_each_playbook_of_the_collection_is_at_the_root_too() -> None:
     expected = "deploy_slice delete_slice show_slices audit_slices design_slice prepare_hosts lab_up lab_down".split()
-    expected += ["backup_registry", "migrate_registry", "rebuild_registry"]
+    expected += ["awx_setup", "backup_registry", "migrate_registry", "rebuild_registry"]
     assert sorted(f"{name}.yml" for name in expected) == PLAYBOOKS
     assert sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")) == PLAYBOOKS
 
