@@ -112,10 +112,14 @@ class SqliteStore:
 
         Raises:
             DamagedError: of one that was being written only the journal is left, which SQLite would apply to a new one.
+            RegistryError: whether it is there can't be known.
         """
-        # In this order: whoever writes a journal has the file before it.
-        journal = os.path.exists(self._path + _JOURNAL)
-        if os.path.exists(self._path):
+        try:
+            # In this order: whoever writes a journal has the file before it.
+            journal, file = _inode(self._path + _JOURNAL), _inode(self._path)
+        except OSError as error:  # What may not be looked at is not what is not there.
+            raise RegistryError("registry %s: %s" % (self.name, error.strerror)) from error
+        if file:
             return True
         if journal:
             raise DamagedError(self.name, "it is gone, its journal is not")

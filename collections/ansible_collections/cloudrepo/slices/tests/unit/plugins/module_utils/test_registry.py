@@ -83,6 +83,16 @@ def test_what_is_reserved_is_what_is_read(connection: Connection) -> None:
     assert change.after["links"][0]["gateway"] is True
 
 
+def test_what_may_not_be_looked_at_is_not_what_is_not_there(tmp_path: Path) -> None:
+    # To root nothing is forbidden: a folder that is none stands for one that is closed.
+    (tmp_path / "closed").touch()
+    with (
+        pytest.raises(RegistryError, match="registry .*: Not a directory"),
+        opened(str(tmp_path / "closed" / "slices.sqlite"), write=False),
+    ):
+        pass
+
+
 def test_slices_come_in_the_order_of_their_ids(connection: Connection) -> None:
     for record in (small("b", 1000, 100), small("a", 1010, 110)):
         store(connection, record)
