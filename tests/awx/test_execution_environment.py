@@ -31,7 +31,7 @@ def test_it_is_what_the_collection_needs(tmp_path: Path) -> None:
     )
     assert (collections / "ansible_collections/cloudrepo/slices/playbooks/deploy_slice.yml").is_file()
     needed = yaml.safe_load(_run("ansible-builder", "introspect", collections, cwd=tmp_path))
-    assert [line.split()[0] for line in needed["python"]] == ["netaddr>=1.0.0"], needed
+    assert [line.split()[0] for line in needed["python"]] == ["netaddr>=1.0.0", "psycopg[binary]>=3.1"], needed
     assert needed["system"][0].startswith("openssh-client"), needed
 
 
