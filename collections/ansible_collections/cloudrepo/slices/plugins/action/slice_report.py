@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
@@ -28,7 +29,6 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
-    _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
@@ -48,19 +48,19 @@ class ActionModule(ActionBase):
         )
         variables = task_vars or {}
         told = self._tell_registry(args["outcome"], variables) if args["outcome"] else {}
-        if told.get("failed") or told.get("unreachable"):
+        if told.get("failed"):
             return {**told, "msg": "; ".join(filter(None, [printable(args["failure"]), told.get("msg")]))}
         records = [told["record"]] if told.get("record") else args["registry"].get("slices", args["slices"])
         answers = {host: variables["hostvars"][host].get(args["answers"]) or {} for host in args["hosts"]}
         for host, answer in answers.items():
             if "vms" not in answer and not args["failure"]:
                 why = "is unreachable" if answer.get("unreachable") else answer.get("msg", "was not asked (--limit?)")
-                display.warning(f"worker {host} {why}: whether its VMs run is not known")
+                display.warning(printable(f"host {host} {why}: whether its VMs run is not known"))
         for text in args["pending"]:
             display.warning(text)
         slices = with_processes(records, [vm for answer in answers.values() for vm in answer.get("vms", ())])
         text = args["message"] or render(slices)
-        if slices or not args["failure"]:
+        if not args["failure"] or (slices and not args["message"]):
             # Passwords are printed, and neither logged nor returned: callbacks keep results, workflows hand them on.
             shown = with_passwords(slices, args["passwords"])
             said = args["message"] or render(shown)
@@ -80,8 +80,12 @@ class ActionModule(ActionBase):
 
     def _tell_registry(self, outcome: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         for left in reversed(range(_TRIES)):
-            result = ask_registry(self, outcome, variables)
-            if not result.get("failed") or not left:
+            try:
+                result = ask_registry(self, outcome, variables)
+            except AnsibleConnectionFailure as error:
+                result = {"failed": True, "msg": f"the registry can't be reached: {error}"}
+            # Who holds the slice will hold it in a second, too.
+            if not result.get("failed") or result.get("held") or not left:
                 break
             time.sleep(1)
         return result

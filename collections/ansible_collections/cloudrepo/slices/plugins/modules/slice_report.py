@@ -22,8 +22,8 @@ options:
   outcome:
     description:
       - What the registry is told first, as options of M(cloudrepo.slices.slice_registry); the record that it returns is
-        shown. Then the task must be delegated to the network node.
-      - It is tried three times.
+        shown. Then the task must be delegated to the host that the registry is reached from.
+      - It is tried three times, unless another run holds the slice.
     type: dict
     default: {}
   registry:

@@ -61,6 +61,24 @@ def test_the_rounds_of_a_deploy() -> None:
     ]
 
 
+def test_the_rounds_of_a_delete_and_a_show() -> None:
+    deleting, showing = rounds("delete_slice.yml"), rounds("show_slices.yml")
+    assert [task["name"] for task in deleting] == [
+        "Find out which slice is meant",
+        "Ask every host what it has",
+        "Expect every host that holds something of the slice to have answered",
+        "Note that the slice is being deleted",
+        "Remove VMs and disks, NAT, DHCP and ports",
+        "Forget the slice, and say what is left",
+    ]
+    assert [task["name"] for task in showing if not is_optional(task)] == [
+        "Check the inventory",
+        "Ask every host what it has",
+        "Expect the registry to have answered",
+        "Show the slices",
+    ]
+
+
 def test_what_is_no_longer_wanted_goes_when_all_else_is_proved() -> None:
     last = yaml.safe_load((TASKS / "settle.yml").read_text(encoding="utf-8"))[-1]
     assert last["ansible.builtin.include_tasks"] == "retire.yml"
