@@ -206,8 +206,10 @@ def _worker_scripts(slice_name: str, share: Record, ports: _Ports, settings: Map
     pidfiles = f"{RUN_DIR}/{slice_name}/*/qemu.pid"
     folders = [place.folder for place in places.values()]
     logs = [place.console_log for place in places.values()]
+    # Empty overlays of one size on one image are equal: one is created, and the others are copies.
+    blanks = {size: f"{BASE_DIR}/{slice_name}/blank_{size}.qcow2" for size in sizes.values()}
     starts = [
-        f"{{ {_line(_qemu_img.create_argv(place.disk, sizes[name], f'{BASE_DIR}/{BLANK}', 'qcow2'))}"
+        f"{{ cp --sparse=always {blanks[sizes[name]]} {place.disk}"
         f" && chown {USER}: {place.disk} && exec {_line(_start(slice_name, name, configs[name], place, settings))};"
         f" }} </dev/null >{place.qemu_log} 2>&1 &"
         for name, place in places.items()
@@ -221,6 +223,7 @@ def _worker_scripts(slice_name: str, share: Record, ports: _Ports, settings: Map
         f"mkdir -p {BASE_DIR}/{slice_name} {_line(folders)}",
         f"touch {_line(logs)}",
         f"chown {USER}: {_line([*folders, *logs])}",
+        *(_line(_qemu_img.create_argv(path, size, f"{BASE_DIR}/{BLANK}", "qcow2")) for size, path in blanks.items()),
         *starts,
         *_connect(ports),
         *_sysctls(ports.steps, None),
