@@ -117,6 +117,27 @@ def test_a_run_that_is_cancelled_ends_at_once(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_a_run_that_was_done_before_it_was_cancelled_has_its_result(temporary: Path, tmp_path: Path) -> None:
+    """Its playbook is this test's own, as the collection's would need hosts."""
+    playbook = tmp_path / "ansible_collections" / "cloudrepo" / "slices" / "playbooks" / "show_slices.yml"
+    playbook.parent.mkdir(parents=True)
+    tell = {"name": "Tell", "ansible.builtin.set_stats": {"data": {"slices": []}}}
+    playbook.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [tell]}]))
+    events: list[Event] = []
+    deadline = time.monotonic() + 60
+
+    def too_late() -> bool:
+        while not list(temporary.glob("*/artifacts/*/rc")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return True
+
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path)}
+    here: dict[str, Any] = {"inventory": INVENTORY, "project_dir": tmp_path, "environment": environment}
+    assert show(cancel=too_late, on_event=events.append, **here).slices == ()
+    assert [(event.step, event.status) for event in events] == [("Tell", "started"), ("Tell", "ok")]
+
+
 def test_ctrl_c_ends_all_that_the_run_has_started(tmp_path: Path) -> None:
     """The hosts are this one, and their Python never answers."""
     stuck = tmp_path / "stuck"

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ansible_runner import interface
 from cloudrepo_slices import Event, Failure
 from cloudrepo_slices._recorder import Recorder, one_line
 from cloudrepo_slices.results import read_slice
@@ -59,6 +61,38 @@ def test_each_step_begins_once_and_ends_once_on_each_host() -> None:
     # localhost was skipped.
     assert set(asked.hosts) == {"worker1", "worker2", "worker3", "network1"}
     assert 0 < max(asked.hosts.values()) <= asked.seconds
+
+
+def test_hosts_that_are_at_different_tasks_are_told_apart(tmp_path: Path) -> None:
+    """Reported by a run of this test's own: one host waits until the other is done with both tasks."""
+    done = tmp_path / "done"
+    wait = {"name": "Wait", "ansible.builtin.wait_for": {"path": str(done), "timeout": 30}, "when": "waits"}
+    touch = {"name": "Touch", "ansible.builtin.file": {"path": str(done), "state": "touch"}, "when": "not waits"}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    runner = interface.run(  # type: ignore[no-untyped-call]
+        private_data_dir=str(tmp_path),
+        playbook=[{"hosts": "all", "strategy": "free", "gather_facts": False, "tasks": [wait, touch]}],
+        inventory={"all": {"hosts": {"slow": {"waits": True}, "fast": {"waits": False}}, "vars": local}},
+        quiet=True,
+    )
+    assert runner.status == "successful"
+    recorder, events = take_in(list(runner.events))
+    ended = [(event.step, event.host, event.status) for event in events if event.host is not None]
+    assert ended.index(("Touch", "fast", "changed")) < ended.index(("Wait", "slow", "ok"))
+    begun = {event.number: event.step for event in events if event.host is None}
+    assert all(begun[event.number] == event.step for event in events)
+    hosts = [(step.name, host) for step in recorder.result(0).steps for host in step.hosts]
+    assert sorted(hosts) == [("Touch", "fast"), ("Wait", "slow")]
+
+
+def test_what_failed_unseen_has_the_reason_that_the_playbook_gives() -> None:
+    """As where VNC passwords are about: the task is not logged."""
+    reports = recorded("failed")
+    [first, _last] = [report["event_data"] for report in reports if report["event"] == "runner_on_failed"]
+    first["res"] = {"censored": "the output has been hidden", "changed": True}
+    recorder, _events = take_in(reports)
+    assert recorder.result(0).failed == Failure(REALIZE, "network1", recorder.reason(""))
+    assert "uplink nosuch0 does not exist" in recorder.reason("")
 
 
 def test_a_lost_host_that_is_done_without_is_a_warning_and_no_failure() -> None:

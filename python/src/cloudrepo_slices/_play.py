@@ -97,6 +97,9 @@ def play(playbook: str, data: Mapping[str, Any], options: Options) -> Played:
             finally:
                 _end(job, recorder.pid, stop)
         runner = job.result()
+        if cancelled and runner.status == "successful":
+            # It was too late. The rest of what the run reported counts.
+            cancelled = _follow(reports, recorder, options.get("on_event"), None)
         output = Path(runner.config.artifact_dir, "stdout").read_text(encoding="utf-8", errors="replace")
     return Played(
         "canceled" if cancelled else runner.status,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ from .events import Event, Status
 from .results import Failure, Result, Step
 
 _LONGEST = 1000
+_NO_REASON = "it gave no reason"
 _ENDINGS: dict[str, Status] = {
     "runner_on_ok": "ok",
     "runner_on_skipped": "skipped",
@@ -46,6 +47,7 @@ class Recorder:
         self.pid: int | None = None
         self.data: Mapping[str, Any] = {}
         self._steps: list[_OpenStep] = []
+        self._numbers: dict[str | None, int] = {}
         self._latest = datetime.min
         self._failures: list[Failure] = []
         self._lost: list[Failure] = []
@@ -59,6 +61,7 @@ class Recorder:
         kind, data = raw.get("event", ""), raw.get("event_data", {})
         if kind in ("playbook_on_task_start", "playbook_on_handler_task_start"):
             self._steps.append(_OpenStep(data["task"], self._latest))
+            self._numbers[data.get("task_uuid")] = len(self._steps)
             return Event(data["task"], len(self._steps))
         if kind == "playbook_on_stats":
             self._stats, self.data = data, data.get("artifact_data", {})
@@ -67,7 +70,14 @@ class Recorder:
         return None
 
     def _host_ended(self, status: Status, data: Mapping[str, Any]) -> Event:
-        step, host, seconds, answer = self._steps[-1], data["host"], data.get("duration") or 0.0, data.get("res") or {}
+        # Not always the latest: hosts may be at different tasks.
+        number = self._numbers.get(data.get("task_uuid"), len(self._steps))
+        step, host, seconds, answer = (
+            self._steps[number - 1],
+            data["host"],
+            data.get("duration") or 0.0,
+            data.get("res") or {},
+        )
         if status == "ok" and answer.get("changed"):
             status = "changed"
         if status == "failed" and data.get("ignore_errors"):
@@ -76,12 +86,12 @@ class Recorder:
             step.hosts[host] = seconds
         message = ""
         if status in ("failed", "ignored", "unreachable"):
-            failure = Failure(step.name, host, str(answer.get("msg", "it gave no reason")))
+            failure = Failure(step.name, host, str(answer.get("msg", _NO_REASON)))
             message = one_line(failure.message)
             # Whether a lost host is put up with is only known at the end.
             {"failed": self._failures, "unreachable": self._lost}.get(status, []).append(failure)
         self._warnings += map(one_line, map(str, answer.get("warnings", [])))
-        return Event(step.name, len(self._steps), host, status, seconds, message)
+        return Event(step.name, number, host, status, seconds, message)
 
     def result(self, seconds: float) -> Result:
         """How the run went."""
@@ -91,7 +101,7 @@ class Recorder:
             seconds=seconds,
             steps=self._timed_steps(),
             warnings=tuple(dict.fromkeys(self._warnings)),
-            failed=failures[0] if failures else None,
+            failed=_told(failures[0], failures[-1]) if failures else None,
         )
 
     def reason(self, output: str) -> str:
@@ -100,7 +110,7 @@ class Recorder:
         if failures:
             return one_line(failures[-1].message)
         said = _ERROR.search(_COLOURS.sub("", output).replace("\r", ""))
-        return one_line(said.group(1) if said else output.strip().rpartition("\n")[2]) or "it gave no reason"
+        return one_line(said.group(1) if said else output.strip().rpartition("\n")[2]) or _NO_REASON
 
     def _fatal(self) -> list[Failure]:
         lost = self._stats.get("dark", {})
@@ -112,6 +122,11 @@ class Recorder:
             Step(step.name, (end - began).total_seconds(), step.hosts)
             for step, (began, end) in zip(self._steps, moments, strict=True)
         )
+
+
+def _told(first: Failure, last: Failure) -> Failure:
+    # What is censored says nothing, and the playbook's own failure says it at the end.
+    return replace(first, message=last.message) if first.message == _NO_REASON else first
 
 
 def one_line(text: str) -> str:
