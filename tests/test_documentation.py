@@ -68,11 +68,29 @@ def written(node: nodes.Node) -> list[str]:
     return [ANYTHING]
 
 
+class _Loader(yaml.SafeLoader):
+    """Knows Ansible's tag for what is no template."""
+
+
+_Loader.add_constructor("!unsafe", lambda _loader, node: str(node.value))
+
+
+def load(path: Path) -> Any:
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+
+
+def played() -> Iterator[list[dict[str, Any]]]:
+    for path in sorted(COLLECTION.glob("playbooks/*.yml")):
+        for play in load(path):
+            for section in ("pre_tasks", "tasks", "post_tasks", "handlers"):
+                yield play.get(section, [])
+
+
 def reported() -> Iterator[str]:
-    """What the roles' tasks say when they stop."""
+    """What the tasks of roles and playbooks say when they stop."""
     environment = Environment()
-    for path in sorted(COLLECTION.glob("roles/*/tasks/*.yml")):
-        for task in yaml.safe_load(path.read_text(encoding="utf-8")):
+    for tasks in [*map(load, sorted(COLLECTION.glob("roles/*/tasks/*.yml"))), *played()]:
+        for task in tasks:
             for each in [task, *task.get("block", ()), *task.get("rescue", ())]:
                 said = each.get("ansible.builtin.assert", {}).get("fail_msg")
                 said = said or each.get("cloudrepo.slices.slice_report", {}).get("failure")

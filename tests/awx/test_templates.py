@@ -105,13 +105,28 @@ def _tasks() -> list[tuple[str, dict[str, Any]]]:
     return [(name, task[name]) for task in play["tasks"] for name in task if name.startswith("awx.awx.")]
 
 
+def _options(*modules: str) -> dict[str, Any]:
+    """What modules take, by their own documentation."""
+    argv = ["ansible-doc", "--json", "--type", "module", *modules]
+    docs = json.loads(subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    return {name: docs[name]["doc"]["options"] for name in modules}
+
+
 def test_the_modules_of_awx_know_what_they_are_given() -> None:
     """AWX's API ignores unknown fields without a word, and ansible-playbook looks at arguments only when it runs."""
     modules = {name for name, _ in _tasks()}
-    argv = ["ansible-doc", "--json", "--type", "module", *modules]
-    docs = json.loads(subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    options = _options(*modules)
     assert len(modules) == 7
-    assert [(name, key) for name, args in _tasks() for key in args if key not in docs[name]["doc"]["options"]] == []
+    assert [(name, key) for name, args in _tasks() for key in args if key not in options[name]] == []
+
+
+def test_every_prompt_that_somebody_switched_on_is_taken_back() -> None:
+    """What a module is not given it leaves as it is."""
+    (ours,) = [args for name, args in _tasks() if name == "awx.awx.job_template"]
+    prompts = [name for name in _options("awx.awx.job_template")["awx.awx.job_template"] if name.startswith("ask_")]
+    assert len(prompts) >= 16
+    assert {name: ours.get(name) for name in prompts} == dict.fromkeys(prompts, False)
+    assert ours["limit"] == ""
 
 
 def _records(name: str) -> Any:
@@ -122,7 +137,7 @@ def test_this_is_what_awx_was_asked_about() -> None:
     """What changes here has to be shown to a running AWX: `record.py` does that."""
     recorded = _records("definitions")
     (template_args,) = [args for name, args in _tasks() if name == "awx.awx.job_template"]
-    plain = {name: value for name, value in template_args.items() if isinstance(value, bool | int)}
+    plain = {name: value for name, value in template_args.items() if isinstance(value, bool | int) or value == ""}
     for ours, awx in zip(TEMPLATES.values(), recorded["job_templates"], strict=True):
         assert awx["survey_spec"]["spec"] == ours["survey"]
         assert {name: awx[name] for name in plain} == plain
