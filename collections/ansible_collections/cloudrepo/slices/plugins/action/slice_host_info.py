@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry, registry_url
+from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import as_text
 
 
 class ActionModule(ActionBase):
@@ -30,20 +29,10 @@ class ActionModule(ActionBase):
             answer = ask_registry(self, {"state": "read", "path": args.pop("registry_path")}, variables)
             if answer.get("failed"):
                 return answer
-            read = _told(answer, args.get("slice"))
+            read = as_text(answer["registry"], args.get("slice"))
             if not is_slice_host:
                 return {"changed": False, **read}
         found: dict[str, Any] = self._execute_module(
             module_name="cloudrepo.slices.slice_host_info", module_args=args, task_vars=variables
         )
         return {**found, **read}
-
-
-def _told(answer: Mapping[str, Any], only: str | None) -> dict[str, Any]:
-    """What the registry answered, in the form in which the module tells what a file has."""
-    registry, workers = answer["registry"], answer["workers"]
-    slices = [record for record in registry["slices"] if only in (None, record["name"])]
-    return {
-        "registry": json.dumps({**registry, "slices": slices}),
-        "workers": {record["name"]: workers[record["name"]] for record in slices},
-    }

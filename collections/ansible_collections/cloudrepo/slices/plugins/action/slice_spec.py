@@ -43,6 +43,7 @@ class ActionModule(ActionBase):
                 "slice_spec": {"type": "raw"},
                 "slices_dir": {"type": "path"},
                 "flavors": {"type": "raw"},
+                "registry_host": {"type": "str"},
                 "switches": {"type": "dict", "default": {}},
                 "name_only": {"type": "bool", "default": False},
             }
@@ -50,7 +51,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         try:
             require_netaddr()
-            check_groups(variables.get("groups", {}))
+            check_groups(variables.get("groups", {}), args["registry_host"])
             check_switches(args["switches"])
             user = known_user(variables)
             if user:
@@ -69,11 +70,16 @@ class ActionModule(ActionBase):
         return {"changed": False, "name": parsed.name, "spec": spec, "owner": _owner(variables)}
 
 
-def check_groups(groups: Mapping[str, list[str]]) -> None:
-    """Refuse an inventory that no slice can live in."""
+def check_groups(groups: Mapping[str, list[str]], registry_host: str | None = None) -> None:
+    """Refuse an inventory that no slice can live in, or whose registry not every play could reach."""
     for group in _GROUPS:
         if not groups.get(group):
             raise SpecError(f"the inventory has no host in the group {group}")
+    known = {"localhost"}.union(*(groups[group] for group in _GROUPS))
+    if registry_host and registry_host not in known:
+        raise SpecError(
+            f"slices_registry_host is {registry_host[:60]}, and must be a worker, a network node or localhost"
+        )
 
 
 def check_switches(switches: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ What is written here is understood by every database that can hold a registry; w
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
@@ -160,6 +161,13 @@ def read(connection: Connection) -> Dict[str, Any]:
     # Databases have their own ideas of how text is sorted.
     holds = [hold._asdict() for hold in sorted(Hold(*row) for row in connection.execute(_HELD, (_GIVEN_UP,)))]
     return dict(_counters(connection), slices=_records(connection), holds=holds)
+
+
+def as_text(registry: Mapping[str, Any], only: Optional[str]) -> Dict[str, Any]:
+    """What ``slice_host_info`` returns of the whole registry: all slices of it, or ``only`` the one of that name."""
+    slices = [record for record in registry["slices"] if only in (None, record["name"])]
+    where = {record["name"]: workers(record) for record in slices}
+    return {"registry": json.dumps(dict(registry, slices=slices)), "workers": where}
 
 
 def _counters(connection: Connection) -> Dict[str, Any]:

@@ -35,6 +35,8 @@ _MAKE, _ALONE = 0x5C1CE5, 0x5C1CE6
 
 # What a URL is read as if a character of its password should have been written as %XX.
 _ODD = {"port": r"[0-9,]*", "dbname": r"[^@/:?]+"}
+# libpq ends the password at the first @, and would take the rest of it for a host, which is printed.
+_TWO_ENDS = re.compile(r"[^/]*//[^/]*@[^/]*@")
 
 
 def _psycopg() -> Any:
@@ -58,7 +60,9 @@ class PostgresqlConnection:
         limit = "%dms" % (timeout * 1000)
         self.execute(
             "SELECT set_config('search_path', ?, false), set_config('lock_timeout', ?, false),"
-            " set_config('idle_in_transaction_session_timeout', ?, false)",
+            " set_config('idle_in_transaction_session_timeout', ?, false),"
+            # Who waited for the lock has to see what was changed meanwhile, whatever the server's default is.
+            " set_config('default_transaction_isolation', 'read committed', false)",
             (_SCHEMA, limit, limit),
         )
 
@@ -211,7 +215,8 @@ def _parts(url: str) -> Dict[str, Any]:
         parts: Dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         parts = {"port": "none"}
-    if any(re.fullmatch(rule, str(parts.get(key) or "0")) is None for key, rule in _ODD.items()):
+    is_odd = any(re.fullmatch(rule, str(parts.get(key) or "0")) is None for key, rule in _ODD.items())
+    if is_odd or _TWO_ENDS.match(url):
         # Whatever it quoted might be a part of the password.
         raise RegistryError(
             "slices_registry_url is no URL like postgresql://user:password@host/database"

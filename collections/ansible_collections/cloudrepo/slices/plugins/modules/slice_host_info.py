@@ -159,7 +159,6 @@ vms:
   elements: dict
 """
 
-import json
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -214,12 +213,9 @@ def _read_registry(path: Optional[str], only: Optional[str]) -> Dict[str, Any]:
 
     try:
         with _registry.opened(normal_path("registry_path", path), write=False) as connection:
-            registry = _registry.read(connection)
+            return _registry.as_text(_registry.read(connection), only)
     except RegistryError as error:
         raise ValueError(str(error)) from error
-    registry["slices"] = [record for record in registry["slices"] if only in (None, record["name"])]
-    workers = {record["name"]: _registry.workers(record) for record in registry["slices"]}
-    return {"registry": json.dumps(registry), "workers": workers}
 
 
 def _vms(base_dir: str, params: Dict[str, Any]) -> Dict[str, Any]:

@@ -13,7 +13,7 @@ author: cloudrepo contributors (@cloudrepo)
 description:
   - Reads the spec of a slice from its file or from a variable, and checks it against the schema that
     C(ansible-doc -t role cloudrepo.slices.slice) prints.
-  - Also checks that the inventory has workers and exactly one network node. Nothing is asked of any host.
+  - Also checks that the inventory has workers and a network node. Nothing is asked of any host.
   - Errors are one line and name the item.
 options:
   slice:
@@ -28,6 +28,9 @@ options:
   flavors:
     description: The flavors that the spec may use; of two with one name the later counts.
     type: raw
+  registry_host:
+    description: The host that the registry is reached from, if it is not the first network node.
+    type: str
   switches:
     description: Settings by their names, each of which has to be true or false.
     type: dict

@@ -67,6 +67,14 @@ def test_an_inventory_needs_workers_and_network_nodes() -> None:
         check_groups({"workers": ["w"], "network_node": []})
 
 
+def test_every_play_reaches_the_registry_s_host() -> None:
+    groups = {"workers": ["w"], "network_node": ["n"], "others": ["bastion"]}
+    for host in ("", "w", "n", "localhost"):
+        check_groups(groups, host)
+    with pytest.raises(SpecError, match="slices_registry_host is bastion, and must be"):
+        check_groups(groups, "bastion")
+
+
 @pytest.mark.parametrize(
     ("info", "problem"),
     [

@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -739,8 +740,8 @@ def test_a_server_that_is_locked_says_so(postgresql: Server) -> None:
             assert _read(place)["slices"] == read(holder)["slices"]
 
 
-def _remove_soon(place: str) -> None:
-    with opened(place, write=True, timeout=0.2) as connection:
+def _remove_soon(place: str, timeout: float = 0.2) -> None:
+    with opened(place, write=True, timeout=timeout) as connection:
         remove(connection, "web")
 
 
@@ -766,14 +767,33 @@ def test_a_run_that_hangs_with_the_lock_loses_it(postgresql: Server) -> None:
         (lambda url: url.replace("%25rd", "%rd"), "is no URL like postgresql://"),
         (lambda url: "postgresql://slices:12/3@4@localhost/db", "is no URL like postgresql://"),
         (lambda url: "postgresql://slices:x@localhost:none/db", "is no URL like postgresql://"),
+        (lambda url: url.replace("%40", "@"), "is no URL like postgresql://"),
+        (lambda url: "postgresql://slices:3@4@localhost/db", "is no URL like postgresql://"),
+        (lambda url: "postgresql://slices:x?3@4@localhost/db", "is no URL like postgresql://"),
+        (lambda url: "postgresql://slices:pw@x,3@4@localhost/db", "is no URL like postgresql://"),
     ],
 )
 def test_no_error_tells_the_password(postgresql: Server, change: Any, message: str) -> None:
     url = change(postgresql.new_database())
     with pytest.raises(RegistryError, match=message) as caught:
         _read(url)
-    for part in (PASSWORD, "p@ss", "w%rd", "4?e", "p%40ss", "3@4"):
+    for part in (PASSWORD, "p@ss", "w%rd", "4?e", "p%40ss", "3@4", "4@"):
         assert part not in str(caught.value)
+
+
+def test_who_waited_for_the_lock_sees_what_was_changed_meanwhile(postgresql: Server) -> None:
+    place = postgresql.new_database()
+    name = place.rpartition("?")[0].rpartition("/")[2]
+    postgresql.admin(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    with ThreadPoolExecutor() as pool, opened(place, write=True) as holder:
+        store(holder, web())
+        with holder.transaction():
+            waits = pool.submit(_remove_soon, place, 10)
+            time.sleep(0.3)
+            assert not waits.done()
+            holder.execute("UPDATE meta SET revision = revision + 1")
+        waits.result()
+        assert read(holder)["slices"] == []
 
 
 def test_a_library_that_is_missing_is_named(postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:
