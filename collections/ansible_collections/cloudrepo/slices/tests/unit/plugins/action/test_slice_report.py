@@ -33,7 +33,7 @@ class Run:
             return answer
 
         display = SimpleNamespace(
-            display=lambda text, **_options: self.printed.append(text), warning=lambda text: self.warned.append(text)
+            display=lambda text, **_options: self.printed.append(text), warning=self.warned.append
         )
         monkeypatch.setattr(slice_report, "ask_registry", ask_registry)
         monkeypatch.setattr(slice_report, "display", display)
