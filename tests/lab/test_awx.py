@@ -147,6 +147,17 @@ def test_jobs_on_two_nodes_share_the_registry_and_nothing_else(mesh: Mesh) -> No
     assert mesh.run("node1", "bob", "show").slices.keys() == {"two"}
 
 
+def test_a_named_spec_is_designed_and_texts_are_true_or_false(mesh: Mesh) -> None:
+    """A spec of the project by its name, and an audit whose survey answers are texts, as AWX has no boolean."""
+    designed = mesh.run("node1", "alice", "design", slice="web", slices_dir="inventories/lab/slices")
+    assert designed.slices["web"]["status"] == "design", designed.output
+    audited = mesh.run("node2", "bob", "audit", probe="true")
+    assert (audited.status, "nothing off" in audited.output) == ("successful", True), audited.output
+    refused = mesh.run("node2", "bob", "audit", remove_orphans="true")
+    assert (refused.status, "is for slices_admins" in refused.output) == ("failed", True), refused.output
+    assert mesh.run("node1", "alice", "delete", slice="web").status == "successful"
+
+
 def test_a_job_expects_the_host_keys_of_its_credential(mesh: Mesh) -> None:
     """Though AWX switches the check off."""
     assert JOB["environment"]["ANSIBLE_HOST_KEY_CHECKING"] == "False"
