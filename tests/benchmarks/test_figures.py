@@ -80,7 +80,9 @@ def test_readme_is_changed_between_its_marks_only() -> None:
 def test_floor_makes_all_of_the_ring_under_names_that_no_slice_has() -> None:
     made = scripts(7, ["w1", "w2", "w3"], "n1", SETTINGS)
     deploys = "".join(each.deploy for each in made.values())
-    assert deploys.count("-pidfile ") == deploys.count("qemu-img create ") == 7
+    assert deploys.count("-pidfile ") == deploys.count("cp --sparse=always ") == 7
+    # One empty overlay for each worker, of which those of its VMs are copies.
+    assert deploys.count("qemu-img create ") == 3
     assert deploys.count("tuntap add ") == 7 * 3 + 1
     assert made["n1"].deploy.count("address replace ") == 7
     for scripted in made.values():
