@@ -210,7 +210,7 @@ def test_a_slice_that_cannot_be_deleted_whole_is_not_touched(run_playbook: Any) 
         shown = run_playbook(
             "show_slices", "-e", "{ansible_port: \"{{ 9 if inventory_hostname == 'worker3' else 22 }}\"}"
         )
-        assert shown.rc == 0 and "worker worker3 is unreachable" in shown.output, shown.output
+        assert shown.rc == 0 and "host worker3 is unreachable" in shown.output, shown.output
         assert "[running]" in shown.output
     finally:
         assert run_playbook("delete_slice", slice="kept").rc == 0
