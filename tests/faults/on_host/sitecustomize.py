@@ -24,6 +24,8 @@ ACTIONS = FOLDER + "/actions"
 HIT = FOLDER + "/hit"
 GO_ON = FOLDER + "/go-on"
 _MODULE = re.compile(r"/cloudrepo/slices/plugins/modules/(?!__init__)(\w+)\.py$")
+# Or what the collection's own way of calling starts with, whose first argument is the module's name.
+_CALLED = "/cloudrepo/slices/plugins/module_utils/_called.py"
 _WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = frozenset(
     "subprocess.Popen os.rename os.remove os.mkdir os.rmdir os.link os.symlink os.chmod os.chown os.truncate "
@@ -49,9 +51,12 @@ class Counter:
         if getattr(self.busy, "now", False):
             return
         if event == "exec":
-            found = _MODULE.search(getattr(args[0], "co_filename", ""))
+            file = getattr(args[0], "co_filename", "")
+            found = _MODULE.search(file)
             if found and not self.module:
                 self.quietly(self.begin, found.group(1))
+            elif file.endswith(_CALLED) and not self.module:
+                self.quietly(self.begin, sys.argv[1].rpartition(".")[2])
         elif not self.module:
             pass
         elif event == "open" and isinstance(args[0], (str, bytes)) and os.fsdecode(args[0]).startswith("/"):

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry, registry_url
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import as_text
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import call
 
 
 class ActionModule(ActionBase):
@@ -32,7 +33,4 @@ class ActionModule(ActionBase):
             read = as_text(answer["registry"], args.get("slice"))
             if not is_slice_host:
                 return {"changed": False, **read}
-        found: dict[str, Any] = self._execute_module(
-            module_name="cloudrepo.slices.slice_host_info", module_args=args, task_vars=variables
-        )
-        return {**found, **read}
+        return {**call(self, "slice_host_info", args, variables), **read}

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import call
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import actor, has_died
 
 display = Display()
@@ -45,11 +46,7 @@ def ask_registry(action: ActionBase, args: Mapping[str, Any], variables: dict[st
     args = {"url": url, **args} if url else args
 
     def execute_as(who: Mapping[str, str]) -> dict[str, Any]:
-        wanted = {**args, "actor": dict(who)}
-        result: dict[str, Any] = action._execute_module(
-            module_name="cloudrepo.slices.slice_registry", module_args=wanted, task_vars=variables
-        )
-        return result
+        return call(action, "slice_registry", {**args, "actor": dict(who)}, variables)
 
     result = execute_as(asks)
     if _was_killed(result):

@@ -11,8 +11,8 @@ from contextlib import nullcontext
 from typing import Any, Mapping, Optional
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _dnsmasq_process, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import ERRORS, Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import ERRORS, Result, validated
 
 WORKER, NETWORK = "worker", "network"
 
@@ -37,6 +37,8 @@ ARGUMENTS: _specs.Spec = {
     "uplink": {"type": "str"},
     "protected_networks": {"type": "list", "elements": "str", "default": []},
 }
+# What ``share`` consists of. The documentation of its parts is that of the modules whose options they are.
+SHARE = _specs.HOST_SHARE
 
 
 class Step(NamedTuple):
@@ -48,10 +50,12 @@ class Step(NamedTuple):
 
 
 def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """As ``slice_host`` documents its options and what it returns. The first step that fails is the last one."""
+    """As ``slice_host`` documents its options and what it returns. The first step that fails is the last one.
+
+    ``share`` has all that ``SHARE`` says.
+    """
     result: Result = {"changed": False, "diff": [], "vms": [], "pending": []}
-    share = validated(_specs.HOST_SHARE, params["share"], "share")
-    for step in steps({**params, "share": share}):
+    for step in steps(params):
         try:
             done = step.module.ensure({**_defaults(step.module.ARGUMENTS), **step.options}, check_mode)
             _refuse_missing(done.get("missing_images", []), check_mode)

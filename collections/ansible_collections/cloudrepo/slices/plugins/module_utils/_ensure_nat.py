@@ -10,8 +10,8 @@ from contextlib import nullcontext
 from typing import Any, Mapping
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _internet, _internet_host, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import serialized
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import diff, reconcile
 
 ARGUMENTS: _specs.Spec = {

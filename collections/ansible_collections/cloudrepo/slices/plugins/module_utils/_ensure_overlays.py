@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Any, List, Mapping
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result, check_slice
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     Cached,
@@ -22,7 +23,6 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     tidy_cache,
 )
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import Result, check_slice
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import (
     Overlay,
     apply,

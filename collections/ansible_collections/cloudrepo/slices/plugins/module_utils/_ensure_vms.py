@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _specs
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result, check_slice
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked, normal_path, tidy
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, labels
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import Result, check_slice
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     ACCELERATORS,
     RUNNING,

@@ -2,33 +2,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a module that makes something what it should be does around it: errors, warnings and the answer."""
+"""A module as Ansible runs it: its options checked, and its answer given through Ansible's own library."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Dict, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
-from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError
-
-Result = Dict[str, Any]
-# From a module's options and whether it is in check mode to its result, which has ``msg`` if a part of it failed.
-Ensure = Callable[[Mapping[str, Any], bool], Result]
-
-ERRORS = (CommandError, ItemError, OSError, ValueError)
-
-
-def check_slice(name: str) -> None:
-    """Refuse a slice's name that is none, before it becomes part of a path.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not is_name(name):
-        raise ValueError('slice "%s": the name must be %s' % (name, NAME_RULE))
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Ensure, answered
 
 
 def validated(spec: Mapping[str, Any], params: Mapping[str, Any], what: str) -> Dict[str, Any]:
@@ -45,15 +27,10 @@ def validated(spec: Mapping[str, Any], params: Mapping[str, Any], what: str) -> 
 
 
 def run(module: AnsibleModule, ensure: Ensure) -> None:
-    """Do it and answer. What is ``pending`` is a warning, too."""
-    try:
-        result = ensure(module.params, module.check_mode)
-    except ERRORS as error:
-        module.fail_json(msg=str(error))
-    for text in result.get("pending", []):
+    """Do it and answer."""
+    result = answered(ensure, module.params, module.check_mode, module._diff)
+    for text in result.pop("warnings", []):
         module.warn(text)
-    if not module._diff:
-        result.pop("diff", None)  # Of many resources it is long, and nobody looks at it.
-    if "msg" in result:
+    if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import re
+import socket
+import sys
 from contextlib import closing, contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Type
 
-from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import (
     BUSY_SECONDS,
@@ -45,8 +46,10 @@ def _psycopg() -> Any:
         import psycopg
         import psycopg.conninfo
     except ImportError:
-        reason = "on the host that the registry is reached from (slices_registry_host)"
-        raise RegistryError(missing_required_lib("psycopg", reason=reason)) from None  # type: ignore[no-untyped-call]
+        raise RegistryError(
+            "Failed to import the required Python library (psycopg) on %s's Python %s. It is needed where the registry"
+            " is reached from (slices_registry_host)." % (socket.gethostname(), sys.executable)
+        ) from None
     return psycopg
 
 

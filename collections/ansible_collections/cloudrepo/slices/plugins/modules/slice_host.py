@@ -181,13 +181,15 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_host
-from ansible_collections.cloudrepo.slices.plugins.module_utils._module import Result, run
+from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import run, validated
 
 
 def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     """What is answered does not say again what was asked: that has the length of the slice."""
     asked = {option: value for option, value in params.items() if option != "share"}
-    return {**_ensure_host.ensure(params, check_mode), "invocation": {"module_args": asked}}
+    share = validated(_ensure_host.SHARE, params["share"], "share")
+    return {**_ensure_host.ensure({**params, "share": share}, check_mode), "invocation": {"module_args": asked}}
 
 
 def main() -> None:

@@ -159,73 +159,13 @@ vms:
   elements: dict
 """
 
-from typing import Any, Dict, Optional
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _host
-from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import normal_path
-from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._names import is_name
-
-ARGUMENT_SPEC = {
-    "roles": {"type": "list", "elements": "str", "choices": ["worker", "network"], "required": True},
-    "base_dir": {"type": "path", "default": "~/vm_images"},
-    "bridge": {"type": "str", "default": "br-int"},
-    "user": {"type": "str", "default": "slices-qemu"},
-    "accelerator": {"type": "str", "default": "auto"},
-    "vnc_listen": {"type": "str", "default": "127.0.0.1"},
-    "vnc_passwords": {"type": "bool", "default": False},
-    "registry_path": {"type": "path"},
-    "vms": {"type": "bool", "default": False},
-    "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
-    "slice": {"type": "str"},
-}
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _host_info
+from ansible_collections.cloudrepo.slices.plugins.module_utils._module import run
 
 
 def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    params = module.params
-    try:
-        base_dir = normal_path("base_dir", params["base_dir"])
-        images = _host.images(base_dir)
-        host = {
-            **_host.capacity(base_dir),
-            "kvm": _host.has_kvm(),
-            "images": {name: image.virtual_size for name, image in images.items()},
-            "image_bytes": {name: image.size for name, image in images.items()},
-            "stamps": _host.stamps(base_dir),
-            "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
-            "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
-        }
-        more = {**_read_registry(params["registry_path"], params["slice"]), **_vms(base_dir, params)}
-    except (ItemError, OSError, ValueError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, host=host, **more)
-
-
-def _read_registry(path: Optional[str], only: Optional[str]) -> Dict[str, Any]:
-    if path is None:
-        return {}
-    # Python compiles at each call what a module imports, and only one host has a registry.
-    from ansible_collections.cloudrepo.slices.plugins.module_utils import _registry
-    from ansible_collections.cloudrepo.slices.plugins.module_utils._registry_schema import RegistryError
-
-    try:
-        with _registry.opened(normal_path("registry_path", path), write=False) as connection:
-            return _registry.as_text(_registry.read(connection), only)
-    except RegistryError as error:
-        raise ValueError(str(error)) from error
-
-
-def _vms(base_dir: str, params: Dict[str, Any]) -> Dict[str, Any]:
-    if not params["vms"] or _host.WORKER not in params["roles"]:
-        return {}
-    from ansible_collections.cloudrepo.slices.plugins.module_utils import _vms
-
-    only, run_dir = params["slice"], normal_path("run_dir", params["run_dir"])
-    # What is no name is no slice's, and no path.
-    return {"vms": _vms.running(base_dir, run_dir, only) if only is None or is_name(only) else []}
+    run(AnsibleModule(argument_spec=_host_info.ARGUMENTS, supports_check_mode=True), _host_info.tell)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible_collections.cloudrepo.slices.plugins.action import slice_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts, planned
 from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
@@ -138,7 +139,7 @@ def test_nothing_is_rebuilt_without_a_host_that_may_carry_something(info: Any, p
         host_stamps("worker3", {"hostvars": {"worker3": {"slices_stamps": info}}})
 
 
-def test_a_registry_write_that_was_killed_is_asked_for_once_more() -> None:
+def test_a_registry_write_that_was_killed_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     # As ansible-core 2.19 returns it.
     killed = {
         "failed": True,
@@ -148,18 +149,19 @@ def test_a_registry_write_that_was_killed_is_asked_for_once_more() -> None:
         "rc": 137,
         "msg": "no JSON",
     }
-    asked: list[dict[str, Any]] = []
+    asked: list[Any] = []
+    action: Any = SimpleNamespace(_templar=SimpleNamespace(template=lambda text: text))
 
-    def action(answers: list[dict[str, Any]]) -> Any:
-        def execute(**task: Any) -> Any:
-            asked.append(task["module_args"])
-            return answers.pop(0)
+    def ask(*answers: dict[str, Any]) -> dict[str, Any]:
+        left = list(answers)
+        monkeypatch.setattr(
+            slice_registry, "call", lambda _action, _name, args, _vars: asked.append(args) or left.pop(0)
+        )
+        return ask_registry(action, {"state": "status"}, {})
 
-        return SimpleNamespace(_execute_module=execute, _templar=SimpleNamespace(template=lambda text: text))
-
-    assert ask_registry(action([killed, {"changed": True}]), {"state": "status"}, {}) == {"changed": True}
+    assert ask(killed, {"changed": True}) == {"changed": True}
     assert len(asked) == 2 and asked[0] == asked[1]
-    assert ask_registry(action([killed, killed]), {"state": "status"}, {}) == killed
+    assert ask(killed, killed) == killed
 
 
 def test_a_switch_is_on_or_off() -> None:

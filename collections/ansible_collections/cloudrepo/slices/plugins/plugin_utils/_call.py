@@ -1,0 +1,249 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run what the modules of every deploy do on a host, without Ansible's own library on the way.
+
+Packing that library costs the controller 0.15 s for each module, and compiling it costs a host as much for each call.
+What these modules do needs none of it: their options are checked here, and they are sent as Python's bytecode, beside
+the source for a host with another Python. The connection, its user and its privileges are the action's own.
+
+Where Ansible does not pipeline, a task runs in the background, or no Python is known for a host yet, they run as any
+module does.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import marshal
+import os
+import shlex
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+from ansible import constants
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+
+from ..module_utils import _called, _ensure_host, _ensure_registry, _host_info
+from ..module_utils._answer import Result
+
+_PACKAGE = _called.__package__
+_FOLDER = Path(_called.__file__).parent
+# PEP 552: bytecode that belongs to a hash of its source, which is not looked at.
+_UNCHECKED = (1).to_bytes(4, "little") + bytes(8)
+_DISCOVERED = ("", "auto", "auto_legacy", "auto_silent", "auto_legacy_silent")
+
+# The code comes first on standard input, then the order. The working folder is no place to import from.
+_BOOT = """
+import os, sys
+sys.path[:] = filter(None, sys.path)
+code = os.memfd_create("cloudrepo.slices")
+with open(code, "wb", closefd=False) as file:
+    file.write(sys.stdin.buffer.read(int(sys.argv[2])))
+sys.path.insert(0, "/proc/self/fd/%d" % code)
+from PACKAGE._called import main
+main(sys.stdin.buffer.read())
+""".replace("PACKAGE", _PACKAGE)
+
+
+class Module(NamedTuple):
+    """Where that is which a module does, and the specs of its options."""
+
+    room: ModuleType
+    function: str
+    suboptions: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def arguments(self) -> dict[str, dict[str, Any]]:
+        """The specs of all options. Paths are texts until they are on the host whose paths they are."""
+        return {
+            option: {**spec, "type": "str"} if spec["type"] == "path" else spec
+            for option, spec in self.room.ARGUMENTS.items()
+        }
+
+    @property
+    def paths(self) -> list[str]:
+        """The options that are paths."""
+        return [option for option, spec in self.room.ARGUMENTS.items() if spec["type"] == "path"]
+
+
+MODULES = {
+    "slice_host": Module(_ensure_host, "ensure", {"share": _ensure_host.SHARE}),
+    "slice_host_info": Module(_host_info, "tell", {}),
+    "slice_registry": Module(_ensure_registry, "ensure", {}),
+}
+
+
+def call(action: ActionBase, name: str, args: Mapping[str, Any], variables: dict[str, Any]) -> Result:
+    """Have a module of ``MODULES`` do its work on the host that an action is connected to.
+
+    Args:
+        action: the one that asks.
+        name: the module's.
+        args: its options.
+        variables: the task's variables.
+
+    Returns:
+        What the module returns. If nothing came that is an answer, ``module_stdout`` and ``module_stderr``, as of any.
+    """
+    python = _python(action, variables)
+    background = action._task.async_val
+    full_name = f"cloudrepo.slices.{name}"
+    if background or not python or not action._is_pipelining_enabled("new"):
+        result: Result = action._execute_module(
+            module_name=full_name, module_args=dict(args), task_vars=variables, wrap_async=background
+        )
+        return result
+    module = MODULES[name]
+    params, errors = checked(module, args)
+    if errors:
+        return {"failed": True, "msg": f"{name}: {'; '.join(errors)}"}
+    code = _code(module)
+    command = [python, "-c", _BOOT, full_name, str(len(code))]
+    said = action._low_level_execute_command(
+        f"{action._compute_environment_string()} {shlex.join(command)}".strip(),
+        in_data=code + _order(module, params, action, full_name),
+    )
+    secrets = [text for option in _secret(module) for text in _texts(params.get(option))]
+    answer: Result = remove_values({**_answer(said), "invocation": {"module_args": _told(module, params)}}, secrets)
+    return answer
+
+
+def checked(module: Module, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A module's options with their types and defaults, or what is wrong with them."""
+    required_if = getattr(module.room, "REQUIRED_IF", None)
+    found = ArgumentSpecValidator(module.arguments, required_if=required_if).validate(dict(args))
+    params, errors = dict(found.validated_parameters), list(found.error_messages)
+    for option, spec in module.suboptions.items():
+        if not errors:
+            part = ArgumentSpecValidator(spec).validate(params[option])
+            params[option] = part.validated_parameters
+            errors += [f"{option}: {message}" for message in part.error_messages]
+    return params, errors
+
+
+def _python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:
+    """The Python of the host, as Ansible would choose it; None if it has to look for one first."""
+    host = action._task.delegate_to
+    known = variables["ansible_delegated_vars"][host] if host else variables
+    if getattr(action._connection, "_remote_is_local", False):
+        return known.get("ansible_playbook_python")
+    named = action._templar.template(constants.config.get_config_value("INTERPRETER_PYTHON", variables=known)) or ""
+    if named not in _DISCOVERED:
+        return str(named)
+    return (known.get("ansible_facts") or {}).get("discovered_interpreter_python")
+
+
+def _order(module: Module, params: Mapping[str, Any], action: ActionBase, full_name: str) -> bytes:
+    quiet = action._task.no_log or constants.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG")
+    told = " ".join(f"{option}={value}" for option, value in _told(module, params).items())
+    order = {
+        "module": module.room.__name__.rpartition(".")[2],
+        "function": module.function,
+        "params": params,
+        "paths": {option: params[option] for option in module.paths if params.get(option) is not None},
+        "check_mode": bool(action._task.check_mode),
+        "diff": bool(action._task.diff),
+        "log": "" if quiet else f"Invoked with {told}",
+    }
+    return json.dumps(order).encode()
+
+
+def _secret(module: Module) -> list[str]:
+    return [option for option, spec in module.room.ARGUMENTS.items() if spec.get("no_log")]
+
+
+def _told(module: Module, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that callbacks and the host's log are told: those that neither are secret nor grow with the slice."""
+    secret = _secret(module)
+    return {
+        option: value
+        for option, value in params.items()
+        if option not in secret and not isinstance(value, (dict, list))
+    }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
+    elif value:
+        yield str(value)
+
+
+def _answer(said: Mapping[str, Any]) -> Result:
+    """The answer is one line; a login may have printed others before it."""
+    with suppress(ValueError, IndexError):
+        found = json.loads(said["stdout"].splitlines()[-1])
+        if isinstance(found, dict):
+            return found
+    return {
+        "failed": True,
+        "msg": "The module gave no answer. See module_stdout and module_stderr for what it said.",
+        "module_stdout": said["stdout"],
+        "module_stderr": said["stderr"],
+        "rc": said["rc"],
+    }
+
+
+def _code(module: Module) -> bytes:
+    """What a host needs to do a module's work, as a zip. The first process of a run makes it for all others."""
+    room = module.room.__name__.rpartition(".")[2]
+    run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
+    path = Path(run_dir) / f"cloudrepo.slices.{room}.zip"
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    packed = pack(room)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_bytes(packed)
+    part.replace(path)
+    return packed
+
+
+def pack(room: str) -> bytes:
+    """A zip of ``_called``, a file of ``module_utils`` and all that they import, each as source and as bytecode."""
+    packed = io.BytesIO()
+    folder = _PACKAGE.replace(".", "/")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for depth in range(_PACKAGE.count(".") + 1):
+            archive.writestr(f"{folder.rsplit('/', depth)[0]}/__init__.py", b"")
+        for name, code in _needed(room):
+            archive.write(_FOLDER / f"{name}.py", f"{folder}/{name}.py")
+            archive.writestr(f"{folder}/{name}.pyc", MAGIC_NUMBER + _UNCHECKED + marshal.dumps(code))
+    return packed.getvalue()
+
+
+def _needed(room: str) -> Iterator[tuple[str, CodeType]]:
+    """The files of ``module_utils`` that are imported by ``_called`` or this one, at whatever depth."""
+    available = {path.stem for path in _FOLDER.glob("_*.py")} - {"__init__"}
+    waiting, seen = ["_called", room], {"_called", room}
+    while waiting:
+        name = waiting.pop()
+        full_name = f"{_PACKAGE}.{name}"
+        # Reads the bytecode that Python keeps, or makes it.
+        code = SourceFileLoader(full_name, str(_FOLDER / f"{name}.py")).get_code(full_name)
+        assert code is not None
+        yield name, code
+        mentioned = {word.removeprefix(f"{_PACKAGE}.") for word in _words(code)}
+        waiting += sorted(mentioned & available - seen)
+        seen |= mentioned
+
+
+def _words(code: CodeType) -> Iterator[str]:
+    """The names in a piece of bytecode, those that it imports among them."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _words(constant)
