@@ -14,10 +14,10 @@ module does.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import marshal
-import os
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -107,7 +107,7 @@ def call(action: ActionBase, name: str, args: Mapping[str, Any], variables: dict
     params, errors = checked(module, args)
     if errors:
         return {"failed": True, "msg": f"{name}: {'; '.join(errors)}"}
-    code = _code(module)
+    code = _code(_stem(module))
     command = [python, "-c", _BOOT, full_name, str(len(code))]
     said = action._low_level_execute_command(
         f"{action._compute_environment_string()} {shlex.join(command)}".strip(),
@@ -147,7 +147,7 @@ def _order(module: Module, params: Mapping[str, Any], action: ActionBase, full_n
     quiet = action._task.no_log or constants.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG")
     told = " ".join(f"{option}={value}" for option, value in _told(module, params).items())
     order = {
-        "module": module.room.__name__.rpartition(".")[2],
+        "module": _stem(module),
         "function": module.function,
         "params": params,
         "paths": {option: params[option] for option in module.paths if params.get(option) is not None},
@@ -156,6 +156,10 @@ def _order(module: Module, params: Mapping[str, Any], action: ActionBase, full_n
         "log": "" if quiet else f"Invoked with {told}",
     }
     return json.dumps(order).encode()
+
+
+def _stem(module: Module) -> str:
+    return module.room.__name__.rpartition(".")[2]
 
 
 def _secret(module: Module) -> list[str]:
@@ -198,47 +202,46 @@ def _answer(said: Mapping[str, Any]) -> Result:
     }
 
 
-def _code(module: Module) -> bytes:
-    """What a host needs to do a module's work, as a zip. The first process of a run makes it for all others."""
-    room = module.room.__name__.rpartition(".")[2]
+def _code(room: str) -> bytes:
+    """What a host needs for a file of ``module_utils``. The first process of a run packs it for all others."""
     run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
-    path = Path(run_dir) / f"cloudrepo.slices.{room}.zip"
-    with suppress(FileNotFoundError):
-        return path.read_bytes()
-    packed = pack(room)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    part.write_bytes(packed)
-    part.replace(path)
-    return packed
+    with open(Path(run_dir) / f"cloudrepo.slices.{room}.zip", "a+b") as known:
+        fcntl.flock(known, fcntl.LOCK_EX)
+        known.seek(0)
+        packed = known.read()
+        if not packed:
+            packed = pack(room)
+            known.write(packed)
+        return packed
 
 
 def pack(room: str) -> bytes:
     """A zip of ``_called``, a file of ``module_utils`` and all that they import, each as source and as bytecode."""
     packed = io.BytesIO()
     folder = _PACKAGE.replace(".", "/")
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for depth in range(_PACKAGE.count(".") + 1):
             archive.writestr(f"{folder.rsplit('/', depth)[0]}/__init__.py", b"")
-        for name, code in _needed(room):
+        for name, code in _needed("_called", room):
             archive.write(_FOLDER / f"{name}.py", f"{folder}/{name}.py")
             archive.writestr(f"{folder}/{name}.pyc", MAGIC_NUMBER + _UNCHECKED + marshal.dumps(code))
     return packed.getvalue()
 
 
-def _needed(room: str) -> Iterator[tuple[str, CodeType]]:
-    """The files of ``module_utils`` that are imported by ``_called`` or this one, at whatever depth."""
-    available = {path.stem for path in _FOLDER.glob("_*.py")} - {"__init__"}
-    waiting, seen = ["_called", room], {"_called", room}
+def _needed(*names: str) -> Iterator[tuple[str, CodeType]]:
+    """These files of ``module_utils`` and those that they import, at whatever depth, with their bytecode."""
+    available = {path.stem for path in _FOLDER.glob("_*.py")}
+    waiting, seen = list(names), set(names)
     while waiting:
         name = waiting.pop()
         full_name = f"{_PACKAGE}.{name}"
-        # Reads the bytecode that Python keeps, or makes it.
+        # Python keeps it beside the source, or makes it now.
         code = SourceFileLoader(full_name, str(_FOLDER / f"{name}.py")).get_code(full_name)
         assert code is not None
         yield name, code
-        mentioned = {word.removeprefix(f"{_PACKAGE}.") for word in _words(code)}
-        waiting += sorted(mentioned & available - seen)
-        seen |= mentioned
+        found = {word.removeprefix(f"{_PACKAGE}.") for word in _words(code)} & available - seen
+        waiting += sorted(found)
+        seen |= found
 
 
 def _words(code: CodeType) -> Iterator[str]:

@@ -146,7 +146,7 @@ def test_a_host_with_another_python_takes_the_source(action: Any, monkeypatch: p
 
 
 @pytest.mark.parametrize("room", ["_ensure_host", "_host_info", "_ensure_registry"])
-def test_only_ours_is_sent_and_all_of_it_that_is_needed(room: str) -> None:
+def test_what_is_sent_is_all_that_is_needed_and_nothing_of_ansible(room: str) -> None:
     with zipfile.ZipFile(io.BytesIO(_call.pack(room))) as archive:
         sources = {Path(name).stem: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
         compiled = [archive.read(name) for name in archive.namelist() if name.endswith(".pyc")]
