@@ -16,14 +16,16 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_overlays
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import check_base
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay, check_size
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
 
 Result = dict[str, Any]
 
-_MODULE = "cloudrepo.slices.qcow_overlay"
+MODULE = Module("qcow_overlay", _ensure_overlays)
 _IMAGE_DIR = "/tmp/vm_images"
 
 
@@ -40,7 +42,7 @@ class ActionModule(ActionBase):
         image_dir = os.path.abspath(os.path.expanduser(args.get("image_dir") or _IMAGE_DIR))
         host = str(self._task.delegate_to or variables["inventory_hostname"])
 
-        result: Result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
+        result: Result = call(self, MODULE, args, variables)
         missing = result.get("missing_images")
         if missing and not result.get("failed"):
             check_all(missing, image_dir, host)
@@ -50,7 +52,7 @@ class ActionModule(ActionBase):
                 incoming[entry["image"]] = self._send(entry["image"], image_dir, host)
             refuse_if_orphaned(playbook)
             args["_incoming"] = incoming
-            result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=variables)
+            result = call(self, MODULE, args, variables)
 
         result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, host))
         return result

@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import call
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_host
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
+
+MODULE = Module("slice_host", _ensure_host, suboptions={"share": _ensure_host.SHARE})
 
 
 class ActionModule(ActionBase):
@@ -21,4 +24,4 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        return call(self, "slice_host", self._task.args, task_vars or {})
+        return call(self, MODULE, self._task.args, task_vars or {})

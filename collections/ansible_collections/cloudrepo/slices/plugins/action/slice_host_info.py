@@ -10,8 +10,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry, registry_url
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _host_info
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import as_text
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import call
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
+
+MODULE = Module("slice_host_info", _host_info, "tell")
 
 
 class ActionModule(ActionBase):
@@ -33,4 +36,4 @@ class ActionModule(ActionBase):
             read = as_text(answer["registry"], args.get("slice"))
             if not is_slice_host:
                 return {"changed": False, **read}
-        return {**call(self, "slice_host_info", args, variables), **read}
+        return {**call(self, MODULE, args, variables), **read}

@@ -12,10 +12,13 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import call
+from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_registry
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import actor, has_died
 
 display = Display()
+
+MODULE = Module("slice_registry", _ensure_registry)
 
 
 class ActionModule(ActionBase):
@@ -46,7 +49,7 @@ def ask_registry(action: ActionBase, args: Mapping[str, Any], variables: dict[st
     args = {"url": url, **args} if url else args
 
     def execute_as(who: Mapping[str, str]) -> dict[str, Any]:
-        return call(action, "slice_registry", {**args, "actor": dict(who)}, variables)
+        return call(action, MODULE, {**args, "actor": dict(who)}, variables)
 
     result = execute_as(asks)
     if _was_killed(result):

@@ -57,6 +57,8 @@ _POLL_SECONDS = 0.02
 _MESSAGE_MAX = 2000
 _CONSOLE_LOG_MAX = 16 * 1024 * 1024
 _WAITING = 32  # Threads that only wait for an answer.
+# One that starts waits for disk and kernel, too, and guests that run already take time from those that start.
+_STARTS_PER_CORE = 8
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
 
@@ -590,7 +592,8 @@ def apply(
         else:
             change(host, name, before, after)
 
-    errors.update(run_each(advance, _names_without(kept, errors), _ERRORS))
+    at_once = _STARTS_PER_CORE * len(os.sched_getaffinity(0))
+    errors.update(run_each(advance, _names_without(kept, errors), _ERRORS, at_once))
     return errors
 
 

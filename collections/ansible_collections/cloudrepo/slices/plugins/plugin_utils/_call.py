@@ -25,7 +25,7 @@ from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from ansible import constants
@@ -33,7 +33,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
-from ..module_utils import _called, _ensure_host, _ensure_registry, _host_info
+from ..module_utils import _called
 from ..module_utils._answer import Result
 
 _PACKAGE = _called.__package__
@@ -56,11 +56,25 @@ main(sys.stdin.buffer.read())
 
 
 class Module(NamedTuple):
-    """Where that is which a module does, and the specs of its options."""
+    """A module: its name, the file of ``module_utils`` that has its options and does its work, and which function does.
 
+    ``suboptions`` are the specs of what options consist of whose documentation says so in words only.
+    """
+
+    name: str
     room: ModuleType
-    function: str
-    suboptions: Mapping[str, Mapping[str, Any]]
+    function: str = "ensure"
+    suboptions: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def full_name(self) -> str:
+        """The name by which Ansible knows it."""
+        return f"cloudrepo.slices.{self.name}"
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return self.room.__name__.rpartition(".")[2]
 
     @property
     def arguments(self) -> dict[str, dict[str, Any]]:
@@ -75,20 +89,18 @@ class Module(NamedTuple):
         """The options that are paths."""
         return [option for option, spec in self.room.ARGUMENTS.items() if spec["type"] == "path"]
 
-
-MODULES = {
-    "slice_host": Module(_ensure_host, "ensure", {"share": _ensure_host.SHARE}),
-    "slice_host_info": Module(_host_info, "tell", {}),
-    "slice_registry": Module(_ensure_registry, "ensure", {}),
-}
+    @property
+    def secrets(self) -> list[str]:
+        """The options that nobody may read."""
+        return [option for option, spec in self.room.ARGUMENTS.items() if spec.get("no_log")]
 
 
-def call(action: ActionBase, name: str, args: Mapping[str, Any], variables: dict[str, Any]) -> Result:
-    """Have a module of ``MODULES`` do its work on the host that an action is connected to.
+def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables: dict[str, Any]) -> Result:
+    """Have a module do its work on the host that an action is connected to.
 
     Args:
         action: the one that asks.
-        name: the module's.
+        module: what is to be done.
         args: its options.
         variables: the task's variables.
 
@@ -97,23 +109,21 @@ def call(action: ActionBase, name: str, args: Mapping[str, Any], variables: dict
     """
     python = _python(action, variables)
     background = action._task.async_val
-    full_name = f"cloudrepo.slices.{name}"
     if background or not python or not action._is_pipelining_enabled("new"):
         result: Result = action._execute_module(
-            module_name=full_name, module_args=dict(args), task_vars=variables, wrap_async=background
+            module_name=module.full_name, module_args=dict(args), task_vars=variables, wrap_async=background
         )
         return result
-    module = MODULES[name]
     params, errors = checked(module, args)
     if errors:
-        return {"failed": True, "msg": f"{name}: {'; '.join(errors)}"}
-    code = _code(_stem(module))
-    command = [python, "-c", _BOOT, full_name, str(len(code))]
+        return {"failed": True, "msg": f"{module.name}: {'; '.join(errors)}"}
+    code = _code(module.file)
+    command = [python, "-c", _BOOT, module.full_name, str(len(code))]
     said = action._low_level_execute_command(
         f"{action._compute_environment_string()} {shlex.join(command)}".strip(),
-        in_data=code + _order(module, params, action, full_name),
+        in_data=code + _order(module, params, action),
     )
-    secrets = [text for option in _secret(module) for text in _texts(params.get(option))]
+    secrets = [text for option in module.secrets for text in _texts(params.get(option))]
     answer: Result = remove_values({**_answer(said), "invocation": {"module_args": _told(module, params)}}, secrets)
     return answer
 
@@ -143,11 +153,11 @@ def _python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:
     return (known.get("ansible_facts") or {}).get("discovered_interpreter_python")
 
 
-def _order(module: Module, params: Mapping[str, Any], action: ActionBase, full_name: str) -> bytes:
+def _order(module: Module, params: Mapping[str, Any], action: ActionBase) -> bytes:
     quiet = action._task.no_log or constants.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG")
     told = " ".join(f"{option}={value}" for option, value in _told(module, params).items())
     order = {
-        "module": _stem(module),
+        "module": module.file,
         "function": module.function,
         "params": params,
         "paths": {option: params[option] for option in module.paths if params.get(option) is not None},
@@ -158,21 +168,12 @@ def _order(module: Module, params: Mapping[str, Any], action: ActionBase, full_n
     return json.dumps(order).encode()
 
 
-def _stem(module: Module) -> str:
-    return module.room.__name__.rpartition(".")[2]
-
-
-def _secret(module: Module) -> list[str]:
-    return [option for option, spec in module.room.ARGUMENTS.items() if spec.get("no_log")]
-
-
 def _told(module: Module, params: Mapping[str, Any]) -> dict[str, Any]:
     """The options that callbacks and the host's log are told: those that neither are secret nor grow with the slice."""
-    secret = _secret(module)
     return {
         option: value
         for option, value in params.items()
-        if option not in secret and not isinstance(value, (dict, list))
+        if option not in module.secrets and not isinstance(value, (dict, list))
     }
 
 

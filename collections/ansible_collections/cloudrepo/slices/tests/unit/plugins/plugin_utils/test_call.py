@@ -18,6 +18,12 @@ from typing import Any
 
 import pytest
 from ansible import constants
+from ansible_collections.cloudrepo.slices.plugins.action import (
+    qcow_overlay,
+    slice_host,
+    slice_host_info,
+    slice_registry,
+)
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils import _call
 
 from ..records import web
@@ -52,6 +58,8 @@ class Action:
         return {"changed": False}
 
 
+CALLED = (slice_host, slice_host_info, slice_registry, qcow_overlay)
+MODULES = {action.MODULE.name: action.MODULE for action in CALLED}
 NAMED = {"ansible_python_interpreter": sys.executable}
 
 
@@ -67,7 +75,7 @@ def action(tmp_path: Path) -> Any:
 
 
 def ask(action: Any, name: str, **args: Any) -> dict[str, Any]:
-    return _call.call(action, name, args, dict(NAMED))
+    return _call.call(action, MODULES[name], args, dict(NAMED))
 
 
 def test_a_host_tells_what_it_has(action: Any) -> None:
@@ -145,7 +153,7 @@ def test_a_host_with_another_python_takes_the_source(action: Any, monkeypatch: p
     assert "host" in ask(action, "slice_host_info", roles=[])
 
 
-@pytest.mark.parametrize("room", ["_ensure_host", "_host_info", "_ensure_registry"])
+@pytest.mark.parametrize("room", [module.file for module in MODULES.values()])
 def test_what_is_sent_is_all_that_is_needed_and_nothing_of_ansible(room: str) -> None:
     with zipfile.ZipFile(io.BytesIO(_call.pack(room))) as archive:
         sources = {Path(name).stem: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
@@ -169,7 +177,7 @@ def test_without_pipelining_or_in_the_background_or_without_a_python_it_is_a_mod
         (Action(tmp_path, async_val=60), NAMED),
         (Action(tmp_path), {"ansible_python_interpreter": "auto_silent"}),
     ):
-        _call.call(action, "slice_host", {}, dict(variables))  # type: ignore[arg-type]
+        _call.call(action, slice_host.MODULE, {}, dict(variables))  # type: ignore[arg-type]
         assert action.ordinary == ["cloudrepo.slices.slice_host"] and not action.sent
 
 
@@ -177,7 +185,7 @@ def test_the_python_that_ansible_found_is_taken_the_delegated_host_s_too(tmp_pat
     found = {"ansible_facts": {"discovered_interpreter_python": sys.executable}}
     auto = {"ansible_python_interpreter": "auto"}
     here = Action(tmp_path)
-    _call.call(here, "slice_host_info", {"roles": []}, {**auto, **found})  # type: ignore[arg-type]
+    _call.call(here, slice_host_info.MODULE, {"roles": []}, {**auto, **found})  # type: ignore[arg-type]
     there = Action(tmp_path, delegate_to="node")
-    _call.call(there, "slice_host_info", {"roles": []}, {**auto, "ansible_delegated_vars": {"node": NAMED}})  # type: ignore[arg-type]
+    _call.call(there, slice_host_info.MODULE, {"roles": []}, {**auto, "ansible_delegated_vars": {"node": NAMED}})  # type: ignore[arg-type]
     assert len(here.sent) == len(there.sent) == 1
