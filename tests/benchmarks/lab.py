@@ -52,10 +52,12 @@ def timed(*commands: Sequence[str]) -> float:
 
 def start(argv: Sequence[str]) -> subprocess.Popen[str]:
     """A command that runs here, with what it says in a pipe."""
+    environ = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/collections:{CACHE}/collections"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # A developer's setting: a user's Python keeps its bytecode.
     return subprocess.Popen(
         argv,
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/collections:{CACHE}/collections"},
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -75,6 +77,13 @@ def play_argv(playbook: str | Path, variables: Mapping[str, Any]) -> list[str]:
 def play(playbook: str | Path, variables: Mapping[str, Any]) -> float:
     """The seconds that ansible-playbook takes."""
     return timed(play_argv(playbook, variables))
+
+
+def empty_play() -> Path:
+    """A playbook that does nothing on the hosts of ours."""
+    path = CACHE / "empty.yml"
+    path.write_text("- hosts: localhost,workers,network_node\n  gather_facts: false\n")
+    return path
 
 
 def warm() -> None:

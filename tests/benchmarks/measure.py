@@ -77,6 +77,9 @@ def rings(counts: Sequence[int], runs: int, loop_counts: Sequence[int], loop_run
     """Floor, ours and loops for rings of each number of VMs."""
     times = Times()
     for run in range(1, runs + 1):
+        # What Ansible takes to do nothing tells how fast the machine is at the time.
+        lab.warm()
+        times.add("ours", "empty", 0, lab.play(lab.empty_play(), {}))
         for count in counts:
             say(f"--- run {run} of {runs}, N={count}")
             lab.warm()
@@ -131,11 +134,9 @@ def planner(runs: int) -> dict[int, dict[str, list[float]]]:
 
 def controller_memory(count: int) -> Record:
     """The most memory of ansible-playbook in a deploy, and in a play for the same hosts that does nothing."""
-    empty = lab.CACHE / "empty.yml"
-    empty.write_text("- hosts: localhost,workers,network_node\n  gather_facts: false\n")
     name = _name(count)
     lab.warm()
-    found: Record = {"count": count, "empty_mb": _peak_mb(lab.play_argv(empty, {}))}
+    found: Record = {"count": count, "empty_mb": _peak_mb(lab.play_argv(lab.empty_play(), {}))}
     found["deploy_mb"] = _peak_mb(lab.play_argv(PLAYBOOKS / "deploy_slice.yml", _variables(ring(name, count))))
     _expect_running(name, count)
     _delete(name)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .figures import Figure, Goal, Times, figure, goals, ratio
 
 _NAMES = {
+    "empty": "a play of nothing",
     "deploy": "deploy",
     "redeploy": "deploy again, nothing to do",
     "show": "show",

@@ -592,7 +592,8 @@ def apply(
         else:
             change(host, name, before, after)
 
-    at_once = _STARTS_PER_CORE * len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    at_once = max(cores, min(_WAITING, _STARTS_PER_CORE * cores))
     errors.update(run_each(advance, _names_without(kept, errors), _ERRORS, at_once))
     return errors
 

@@ -29,9 +29,12 @@ from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from ansible import constants
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.errors import AnsibleValueOmittedError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator, ValidationResult
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
+from ansible.vars.clean import remove_internal_keys
 
 from ..module_utils import _called
 from ..module_utils._answer import Result
@@ -42,14 +45,20 @@ _FOLDER = Path(_called.__file__).parent
 _UNCHECKED = (1).to_bytes(4, "little") + bytes(8)
 _DISCOVERED = ("", "auto", "auto_legacy", "auto_silent", "auto_legacy_silent")
 
-# The code comes first on standard input, then the order. The working folder is no place to import from.
+# On standard input are one line that reads the rest, the code, and the order. Not on the command line, which sudo logs.
+_COMMAND = "import sys; exec(eval(sys.stdin.buffer.readline()))"
+# The working folder is no place to import from. Some builds of Python have no memfd_create.
 _BOOT = """
 import os, sys
 sys.path[:] = filter(None, sys.path)
-code = os.memfd_create("cloudrepo.slices")
-with open(code, "wb", closefd=False) as file:
-    file.write(sys.stdin.buffer.read(int(sys.argv[2])))
-sys.path.insert(0, "/proc/self/fd/%d" % code)
+if hasattr(os, "memfd_create"):
+    code = open(os.memfd_create("cloudrepo.slices"), "wb")
+else:
+    import tempfile
+    code = tempfile.TemporaryFile()
+code.write(sys.stdin.buffer.read(SIZE))
+code.flush()
+sys.path.insert(0, "/proc/self/fd/%d" % code.fileno())
 from PACKAGE._called import main
 main(sys.stdin.buffer.read())
 """.replace("PACKAGE", _PACKAGE)
@@ -118,13 +127,15 @@ def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables:
     if errors:
         return {"failed": True, "msg": f"{module.name}: {'; '.join(errors)}"}
     code = _code(module.file)
-    command = [python, "-c", _BOOT, module.full_name, str(len(code))]
+    boot = repr(_BOOT.replace("SIZE", str(len(code)))).encode()
     said = action._low_level_execute_command(
-        f"{action._compute_environment_string()} {shlex.join(command)}".strip(),
-        in_data=code + _order(module, params, action),
+        f"{action._compute_environment_string()} {shlex.join([python, '-c', _COMMAND, module.full_name])}".strip(),
+        in_data=b"\n".join([boot, code]) + _order(module, params, action, variables),
     )
     secrets = [text for option in module.secrets for text in _texts(params.get(option))]
     answer: Result = remove_values({**_answer(said), "invocation": {"module_args": _told(module, params)}}, secrets)
+    if action._discovered_interpreter_key:  # By a call before this one, whose answer the action did not pass on.
+        answer["ansible_facts"] = {action._discovered_interpreter_key: action._discovered_interpreter}
     return answer
 
 
@@ -132,13 +143,20 @@ def checked(module: Module, args: Mapping[str, Any]) -> tuple[dict[str, Any], li
     """A module's options with their types and defaults, or what is wrong with them."""
     required_if = getattr(module.room, "REQUIRED_IF", None)
     found = ArgumentSpecValidator(module.arguments, required_if=required_if).validate(dict(args))
-    params, errors = dict(found.validated_parameters), list(found.error_messages)
+    params, errors = dict(found.validated_parameters), _messages(found)
     for option, spec in module.suboptions.items():
         if not errors:
             part = ArgumentSpecValidator(spec).validate(params[option])
             params[option] = part.validated_parameters
-            errors += [f"{option}: {message}" for message in part.error_messages]
+            errors += [f"{option}: {message}" for message in _messages(part)]
     return params, errors
+
+
+def _messages(found: ValidationResult) -> list[str]:
+    return [
+        f"unsupported parameters: {error.msg}" if isinstance(error, UnsupportedError) else error.msg
+        for error in found.errors.errors
+    ]
 
 
 def _python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:
@@ -147,14 +165,17 @@ def _python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:
     known = variables["ansible_delegated_vars"][host] if host else variables
     if getattr(action._connection, "_remote_is_local", False):
         return known.get("ansible_playbook_python")
-    named = action._templar.template(constants.config.get_config_value("INTERPRETER_PYTHON", variables=known)) or ""
-    if named not in _DISCOVERED:
-        return str(named)
+    try:
+        named = action._templar.template(constants.config.get_config_value("INTERPRETER_PYTHON", variables=known))
+    except AnsibleValueOmittedError:
+        return None
+    if named and str(named).strip() not in _DISCOVERED:
+        return str(named).strip()
     return (known.get("ansible_facts") or {}).get("discovered_interpreter_python")
 
 
-def _order(module: Module, params: Mapping[str, Any], action: ActionBase) -> bytes:
-    quiet = action._task.no_log or constants.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG")
+def _order(module: Module, params: Mapping[str, Any], action: ActionBase, variables: Mapping[str, Any]) -> bytes:
+    unlogged = constants.config.get_config_value("DEFAULT_NO_TARGET_SYSLOG", variables=variables)
     told = " ".join(f"{option}={value}" for option, value in _told(module, params).items())
     order = {
         "module": module.file,
@@ -163,7 +184,7 @@ def _order(module: Module, params: Mapping[str, Any], action: ActionBase) -> byt
         "paths": {option: params[option] for option in module.paths if params.get(option) is not None},
         "check_mode": bool(action._task.check_mode),
         "diff": bool(action._task.diff),
-        "log": "" if quiet else f"Invoked with {told}",
+        "log": "" if action._task.no_log or unlogged else f"Invoked with {told}",
     }
     return json.dumps(order).encode()
 
@@ -189,14 +210,19 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _answer(said: Mapping[str, Any]) -> Result:
-    """The answer is one line; a login may have printed others before it."""
-    with suppress(ValueError, IndexError):
-        found = json.loads(said["stdout"].splitlines()[-1])
-        if isinstance(found, dict):
-            return found
+    """The answer is one line; a login or a logout may have printed others."""
+    for line in reversed(said["stdout"].splitlines()):
+        with suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                # Ansible would obey: a host could add others to the inventory, or change them.
+                found.pop("ansible_facts", None)
+                remove_internal_keys(found)
+                return found
+    lines = f"{said['stdout']}\n{said['stderr']}".split("\n")
     return {
         "failed": True,
-        "msg": "The module gave no answer. See module_stdout and module_stderr for what it said.",
+        "msg": f"The module gave no answer (rc={said['rc']}): {next(filter(None, reversed(lines)), 'it said nothing')}",
         "module_stdout": said["stdout"],
         "module_stderr": said["stderr"],
         "rc": said["rc"],
@@ -206,14 +232,14 @@ def _answer(said: Mapping[str, Any]) -> Result:
 def _code(room: str) -> bytes:
     """What a host needs for a file of ``module_utils``. The first process of a run packs it for all others."""
     run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
-    with open(Path(run_dir) / f"cloudrepo.slices.{room}.zip", "a+b") as known:
-        fcntl.flock(known, fcntl.LOCK_EX)
-        known.seek(0)
-        packed = known.read()
-        if not packed:
-            packed = pack(room)
-            known.write(packed)
-        return packed
+    path = Path(run_dir) / f"cloudrepo.slices.{room}.zip"
+    with open(path.with_suffix(".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_bytes(pack(room))
+            part.replace(path)
+    return path.read_bytes()
 
 
 def pack(room: str) -> bytes:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from ansible import constants
+from ansible.errors import AnsibleValueOmittedError
 from ansible_collections.cloudrepo.slices.plugins.action import (
     qcow_overlay,
     slice_host,
@@ -41,6 +43,8 @@ class Action:
         self.folder = folder
         self.sent: list[bytes] = []
         self.ordinary: list[str] = []
+        self._discovered_interpreter_key: str | None = None
+        self._discovered_interpreter: str | None = None
 
     def _is_pipelining_enabled(self, style: str) -> bool:
         return self.pipelining
@@ -107,6 +111,7 @@ def test_check_mode_and_diff_reach_the_host(tmp_path: Path) -> None:
     [
         ("slice_host_info", {}, "missing required arguments: roles"),
         ("slice_host_info", {"roles": ["guest"]}, "value of roles must be one or more of: worker, network"),
+        ("slice_host_info", {"roles": [], "zz": 1}, "unsupported parameters: zz"),
         ("slice_registry", {"state": "absent"}, "state is absent but all of the following are missing: slice"),
         (
             "slice_host",
@@ -137,19 +142,32 @@ def test_what_lies_in_the_working_folder_is_not_imported(action: Any, tmp_path: 
     assert "host" in ask(action, "slice_host_info", roles=[])
 
 
-def test_a_login_s_chatter_is_no_answer_and_no_answer_is_a_failure(action: Any) -> None:
-    said = {"stdout": 'Welcome!\n{"changed": false}\n', "stderr": "", "rc": 0}
+def test_a_login_s_chatter_is_no_answer_and_no_answer_is_a_failure() -> None:
+    said = {"stdout": 'Welcome!\n{"changed": false}\nlogout\n', "stderr": "", "rc": 0}
     assert _call._answer(said) == {"changed": False}
-    lost = _call._answer({"stdout": "Welcome!\n", "stderr": "Killed", "rc": 137})
-    assert lost["failed"] and (lost["module_stdout"], lost["module_stderr"], lost["rc"]) == (
-        "Welcome!\n",
-        "Killed",
-        137,
-    )
+    lost = _call._answer({"stdout": "Welcome!\n", "stderr": "Killed\n", "rc": 137})
+    assert lost["failed"] and (lost["module_stdout"], lost["rc"]) == ("Welcome!\n", 137)
+    assert lost["msg"] == "The module gave no answer (rc=137): Killed"
+
+
+def test_a_host_decides_nothing_but_its_own_answer() -> None:
+    evil = {
+        "add_host": {"host_name": "network1"},
+        "_ansible_delegated_vars": {},
+        "ansible_facts": {"ansible_user": "me"},
+    }
+    assert _call._answer({"stdout": json.dumps({"changed": False, **evil}), "stderr": "", "rc": 0}) == {
+        "changed": False
+    }
 
 
 def test_a_host_with_another_python_takes_the_source(action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_call, "MAGIC_NUMBER", b"\0\0\r\n")
+    assert "host" in ask(action, "slice_host_info", roles=[])
+
+
+def test_a_python_without_memfd_will_do(action: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_call, "_BOOT", f"import os\ndel os.memfd_create\n{_call._BOOT}")
     assert "host" in ask(action, "slice_host_info", roles=[])
 
 
@@ -168,7 +186,7 @@ def test_it_is_packed_once_for_all_hosts(action: Any, tmp_path: Path, monkeypatc
     ask(action, "slice_host_info", roles=[])
     monkeypatch.setattr(_call, "pack", lambda room: pytest.fail("packed again"))
     assert "host" in ask(action, "slice_host_info", roles=[])
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["cloudrepo.slices._host_info.zip"]
+    assert [path.name for path in (tmp_path / "run").glob("*.zip")] == ["cloudrepo.slices._host_info.zip"]
 
 
 def test_without_pipelining_or_in_the_background_or_without_a_python_it_is_a_module_as_any(tmp_path: Path) -> None:
@@ -189,3 +207,41 @@ def test_the_python_that_ansible_found_is_taken_the_delegated_host_s_too(tmp_pat
     there = Action(tmp_path, delegate_to="node")
     _call.call(there, slice_host_info.MODULE, {"roles": []}, {**auto, "ansible_delegated_vars": {"node": NAMED}})  # type: ignore[arg-type]
     assert len(here.sent) == len(there.sent) == 1
+
+
+def test_what_an_earlier_call_found_out_is_told() -> None:
+    """The action asked for something else first, the ordinary way, and does not hand on that answer."""
+    action = Action(Path("/"))
+    action._discovered_interpreter_key, action._discovered_interpreter = "discovered_interpreter_python", sys.executable
+    answer = ask(action, "slice_host_info", roles=[])
+    assert answer["ansible_facts"] == {"discovered_interpreter_python": sys.executable}
+
+
+def test_a_python_may_be_padded_or_omitted(tmp_path: Path) -> None:
+    padded = {"ansible_python_interpreter": f"{sys.executable} "}
+    assert "host" in _call.call(Action(tmp_path), MODULES["slice_host_info"], {"roles": []}, padded)  # type: ignore[arg-type]
+
+    def omit(_text: object) -> None:
+        raise AnsibleValueOmittedError
+
+    action = Action(tmp_path)
+    action._templar = SimpleNamespace(template=omit)
+    _call.call(action, MODULES["slice_host_info"], {"roles": []}, dict(NAMED))  # type: ignore[arg-type]
+    assert action.ordinary == ["cloudrepo.slices.slice_host_info"]
+
+
+@pytest.mark.parametrize(
+    ("task", "variables", "logged"),
+    [
+        ({"no_log": False}, {}, "Invoked with roles"),
+        ({"no_log": True}, {}, ""),
+        ({"no_log": False}, {"ansible_no_target_syslog": True}, ""),
+    ],
+)
+def test_the_host_s_log_is_told_as_ansible_is_configured(
+    tmp_path: Path, task: dict[str, Any], variables: dict[str, Any], logged: str
+) -> None:
+    module = MODULES["slice_host_info"]
+    params, _errors = _call.checked(module, {"roles": []})
+    order = json.loads(_call._order(module, params, Action(tmp_path, **task), variables))  # type: ignore[arg-type]
+    assert order["log"].startswith(logged.partition(" roles")[0]) and bool(order["log"]) == bool(logged)
