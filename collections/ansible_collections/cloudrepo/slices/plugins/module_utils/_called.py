@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the controller's ``_call`` arrives on a host. The options are checked already; nothing of Ansible is imported."""
+"""Where the controller's ``_call`` arrives on a host, with options that are checked, and needs nothing of Ansible's."""
 
 from __future__ import annotations
 
