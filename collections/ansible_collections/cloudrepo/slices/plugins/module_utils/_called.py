@@ -24,8 +24,9 @@ def main(order: bytes) -> None:
     room = importlib.import_module("%s.%s" % (__package__, wanted["module"]))
     params = {**wanted["params"], **{option: _expanded(path) for option, path in wanted["paths"].items()}}
     answer = answered(getattr(room, wanted["function"]), params, wanted["check_mode"], wanted["diff"])
-    print(json.dumps(answer), flush=True)
-    sys.exit(1 if answer.get("failed") else 0)
+    sys.stdout.write("%s\n" % json.dumps(answer))
+    sys.stdout.flush()
+    raise SystemExit(1 if answer.get("failed") else 0)
 
 
 def _expanded(path: str) -> str:

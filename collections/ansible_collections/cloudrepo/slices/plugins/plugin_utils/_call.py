@@ -26,7 +26,7 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ansible import constants
 from ansible.errors import AnsibleValueOmittedError
@@ -263,8 +263,7 @@ def _needed(*names: str) -> Iterator[tuple[str, CodeType]]:
         name = waiting.pop()
         full_name = f"{_PACKAGE}.{name}"
         # Python keeps it beside the source, or makes it now.
-        code = SourceFileLoader(full_name, str(_FOLDER / f"{name}.py")).get_code(full_name)
-        assert code is not None
+        code = cast(CodeType, SourceFileLoader(full_name, str(_FOLDER / f"{name}.py")).get_code(full_name))
         yield name, code
         found = {word.removeprefix(f"{_PACKAGE}.") for word in _words(code)} & available - seen
         waiting += sorted(found)

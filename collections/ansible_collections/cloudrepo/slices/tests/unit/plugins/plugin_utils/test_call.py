@@ -54,7 +54,9 @@ class Action:
 
     def _low_level_execute_command(self, command: str, in_data: bytes) -> dict[str, Any]:
         self.sent.append(in_data)
-        done = subprocess.run(["/bin/sh", "-c", command], input=in_data, capture_output=True, cwd=self.folder)
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], input=in_data, capture_output=True, check=False, cwd=self.folder
+        )
         return {"stdout": done.stdout.decode(), "stderr": done.stderr.decode(), "rc": done.returncode}
 
     def _execute_module(self, module_name: str, **_rest: Any) -> dict[str, Any]:
