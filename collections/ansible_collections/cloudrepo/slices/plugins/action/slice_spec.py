@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ class ActionModule(ActionBase):
                     raise SpecError(f"{vm.label}: unknown flavor {vm.flavor[:60]!r} (there are: {known})")
         except SpecError as error:
             raise AnsibleActionFail(str(error)) from error
-        return {"changed": False, "name": parsed.name, "spec": spec, "owner": _owner(variables)}
+        # As text, which is one value: Ansible goes through each leaf of a structure for every task and host that follows.
+        return {"changed": False, "name": parsed.name, "spec": json.dumps(spec), "owner": _owner(variables)}
 
 
 def check_groups(groups: Mapping[str, list[str]], registry_host: str | None = None) -> None:

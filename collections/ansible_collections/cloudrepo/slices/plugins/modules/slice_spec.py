@@ -63,9 +63,9 @@ name:
   returned: success
   type: str
 spec:
-  description: The spec as the user wrote it, with its name.
+  description: The spec as the user wrote it, with its name, as JSON text.
   returned: unless O(name_only)
-  type: dict
+  type: str
 owner:
   description: Who owns the slice if the spec does not say; the AWX user, else the login name.
   returned: unless O(name_only)

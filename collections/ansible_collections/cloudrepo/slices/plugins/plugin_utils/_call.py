@@ -133,7 +133,9 @@ def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables:
         in_data=b"\n".join([boot, code]) + _order(module, params, action, variables),
     )
     secrets = [text for option in module.secrets for text in _texts(params.get(option))]
-    answer: Result = remove_values({**_answer(said), "invocation": {"module_args": _told(module, params)}}, secrets)
+    answer: Result = {**_answer(said), "invocation": {"module_args": _told(module, params)}}
+    if secrets:  # Without any, going through a large answer costs time for nothing.
+        answer = remove_values(answer, secrets)
     if action._discovered_interpreter_key:  # By a call before this one, whose answer the action did not pass on.
         answer["ansible_facts"] = {action._discovered_interpreter_key: action._discovered_interpreter}
     return answer
