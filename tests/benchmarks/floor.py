@@ -48,6 +48,7 @@ USER = "slices-qemu"
 _FIRST_ID = 900000
 _FIRST_VLAN = 3500
 _FIRST_VNC = 20000
+_GROUP = 900000  # Of devices, by which they are deleted.
 _PLENTY = Room(10**6, 10**9, 10**9)
 # Whatever the audit or a deploy would take for a slice's.
 _OTHER_NAMES = (
@@ -240,7 +241,7 @@ def _worker_scripts(slice_name: str, share: Record, ports: _Ports, settings: Map
         "kill -9 $pids",
         _line(_ovs.transaction(_ovs.del_port(name) for name in ports.on_bridge)),
         _line(_openflow.delete_slice(BRIDGE, ports.options.slice_id)),
-        _batch(None, map(_iproute.delete, taps)),
+        _delete(None, taps),
         f"rm -r {BASE_DIR}/{slice_name} {RUN_DIR}/{slice_name}",
         "for pid in $pids; do while kill -0 $pid 2>/dev/null; do sleep 0.01; done; done",
     ]
@@ -299,6 +300,7 @@ def _node_scripts(slice_name: str, network: Record, ports: _Ports) -> Scripts:
     ]
     delete = [
         f"kill -9 $(cat {place.pidfile})",
+        _delete(namespace, devices),
         _line(_ovs.transaction(_ovs.del_port(name) for name in ports.on_bridge)),
         _line(_iproute.ip(None, "netns", "delete", namespace)),
         f"rm -r {place.folder} {place.pidfile}",
@@ -340,6 +342,11 @@ def _line(argv: Iterable[str]) -> str:
 
 def _batch(namespace: str | None, lines: Iterable[str]) -> str:
     return _here(_line(_iproute.batch(namespace)), "".join(f"{line}\n" for line in lines))
+
+
+def _delete(namespace: str | None, names: Iterable[str]) -> str:
+    """One wait of the kernel for all of them."""
+    return _batch(namespace, [*(_iproute.set_group(name, _GROUP) for name in names), _iproute.delete_group(_GROUP)])
 
 
 def _here(command: str, text: str) -> str:

@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
                     raise SpecError(f"{vm.label}: unknown flavor {vm.flavor[:60]!r} (there are: {known})")
         except SpecError as error:
             raise AnsibleActionFail(str(error)) from error
-        # As text, which is one value: Ansible goes through each leaf of a structure for every task and host that follows.
+        # As text, which is one value: Ansible goes through each leaf of a structure for every task and host to come.
         return {"changed": False, "name": parsed.name, "spec": json.dumps(spec), "owner": _owner(variables)}
 
 

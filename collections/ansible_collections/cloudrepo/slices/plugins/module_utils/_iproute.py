@@ -21,7 +21,8 @@ _FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 class Device(NamedTuple):
     """A network device and its MAC.
 
-    ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length, ``master`` is the bridge it is on.
+    ``user`` may open it if it is a TAP, ``addresses`` are IPv4 with prefix length, ``master`` is the bridge it is on,
+    ``kind`` is the kernel's word for what it is.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Device(NamedTuple):
     addresses: List[str]
     mac: str
     master: str = ""
+    kind: str = ""
+
+    @property
+    def is_tap(self) -> bool:
+        """Whether it is a TAP, which anybody may delete under those who use it."""
+        return self.kind == "tun"
 
 
 class Network(NamedTuple):
@@ -77,6 +84,14 @@ def add_tap(name: str, user: str) -> str:
 
 def delete(name: str) -> str:
     return "link delete dev %s" % name
+
+
+def set_group(name: str, group: int) -> str:
+    return "link set dev %s group %d" % (name, group)
+
+
+def delete_group(group: int) -> str:
+    return "link delete group %d" % group
 
 
 def set_alias(name: str, alias: str) -> str:
@@ -134,4 +149,5 @@ def _device(link: Dict[str, Any]) -> Device:
         ],
         mac=link.get("address", ""),
         master=link.get("master", ""),
+        kind=link.get("linkinfo", {}).get("info_kind", ""),
     )

@@ -48,24 +48,26 @@ class Steps(NamedTuple):
 
     Attributes:
         create_namespace: whether the namespace is created.
-        leftovers: lines for the namespace that delete dead devices there.
+        leftovers: devices in the namespace to be deleted before their ports.
         detach: Open vSwitch commands that drop ports whose device is lost: only what is a new port gets a new device.
         prepare: lines for the host that make TAPs ready, and delete dead devices.
         connect: the Open vSwitch commands of the one transaction.
         secure: lines for ovs-ofctl, deletions first: numbers of ports that are gone may be those of new ones.
-        place: lines for the host that move internal ports into the namespace, and delete disconnected TAPs.
+        place: lines for the host that move internal ports into the namespace.
+        remove: TAPs that are disconnected by then, to be deleted.
         sysctls: settings to write.
         settle: lines for where the internal ports are: addresses, up, routes.
         delete_namespace: whether the namespace is deleted.
     """
 
     create_namespace: bool
-    leftovers: List[Line]
+    leftovers: List[str]
     detach: List[_ovs.Command]
     prepare: List[Line]
     connect: List[_ovs.Command]
     secure: List[str]
     place: List[Line]
+    remove: List[str]
     sysctls: List[Sysctls]
     settle: List[Line]
     delete_namespace: bool
@@ -74,7 +76,7 @@ class Steps(NamedTuple):
 def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
     """How the actions are done, with as few processes as there can be."""
     of_namespace = {action.kind for action in todo if _type(action) == NAMESPACE}
-    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], [], DELETE in of_namespace)
+    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], [], [], DELETE in of_namespace)
     for action in todo:
         if _type(action) == FLOWS:
             result.secure.insert(0, _openflow.delete((action.before or {})["port"]))
@@ -83,8 +85,8 @@ def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
             if action.after:
                 result.settle.append(Line(_iproute.set_up("lo"), action.name))
             continue
-        if _has_leftover(action, options, host):
-            result.leftovers.append(Line(_iproute.delete(action.name), action.name))
+        if _goes_first(action, options, host):
+            result.leftovers.append(action.name)
         _connection_steps(action, result)
         if _type(action) == TAP:
             _tap_steps(action, options, result)
@@ -98,12 +100,18 @@ def _type(action: Action) -> str:
     return str((action.after or action.before or {})["type"])
 
 
-def _has_leftover(action: Action, options: Options, host: Host) -> bool:
-    """Whether a dead device of ours is in the namespace; a living one goes with its port."""
+def _goes_first(action: Action, options: Options, host: Host) -> bool:
+    """Whether a device of ours in the namespace is deleted before its port: a dead one, or one that may be.
+
+    Of the ports that go, Open vSwitch in user space would close one TAP after the other. What the kernel's has, goes
+    with its port only.
+    """
     device = host.inside.devices.get(action.name) if host.inside else None
+    if device is None or device_owner(device) != options.slice:
+        return False
     before = action.before or {}
     alive = before.get("namespace") is not None and before["attached"]
-    return device is not None and device_owner(device) == options.slice and not alive
+    return not alive or (action.after is None and device.is_tap)
 
 
 def _connection_steps(action: Action, result: Steps) -> None:
@@ -137,7 +145,7 @@ def _tap_steps(action: Action, options: Options, result: Steps) -> None:
     if after is None:
         # One that was made by hand in the place of ours stays.
         if exists and alias_owner(before["alias"]) == options.slice:
-            result.place.append(Line(_iproute.delete(name), name))
+            result.remove.append(name)
         return
     lines = [] if exists else [_iproute.add_tap(name, after["user"])]
     if before.get("alias") != after["alias"]:

@@ -240,6 +240,7 @@ def build_ports(params: Mapping[str, Any]) -> None:
     done = _vlan_steps.steps(_vlan_ports.actions(options, host), options, host)
     for lines in (done.leftovers, done.prepare, done.place, done.settle):
         readers.assert_lines([line.text for line in lines], *readers.IP_LINES)
+    readers.assert_lines(done.remove, readers.IFNAME)
     for command in (*done.detach, *done.connect):
         readers.assert_lines([word for word in command if word != options.bridge], *readers.OVS_WORDS)
     readers.assert_lines([options.bridge], r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
