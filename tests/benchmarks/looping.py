@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The variables of the playbooks in ``loops``: the floor's ring, as those who write such playbooks have it. Pure."""
+"""The inventory of the playbooks in ``loops``: the floor's ring, as those who write such playbooks have it. Pure."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from .rings import BLANK, Record
 _OTHERWISE = ("-sandbox", "-pidfile")
 
 
-def variables(count: int, workers: Sequence[str], node: str, settings: Mapping[str, Any]) -> Record:
-    """What the playbooks take for a ring of ``count`` VMs; the arguments are those of ``floor.scripts``."""
+def inventory(count: int, workers: Sequence[str], node: str, settings: Mapping[str, Any]) -> Record:
+    """What the playbooks take for a ring of ``count`` VMs, as variables of the hosts whose they are, and of all.
+
+    The arguments are those of ``floor.scripts``.
+    """
     planned = planned_floor(count, workers, node)
     run_dir = f"{RUN_DIR}/loops{count}"
     for share in planned["hosts"].values():
         configs = machines(share, settings)
         share["vms"] = [{"name": name, "options": _options(name, configs[name], run_dir)} for name in configs]
+    shares = json.loads(renamed(json.dumps(planned["hosts"])))
     return {
-        "shares": json.loads(renamed(json.dumps(planned["hosts"]))),
-        "run_dir": run_dir,
-        "image": f"{BASE_DIR}/{BLANK}",
-        "qemu_binary": _qemu.BINARY,
+        "all": {
+            "hosts": {host: {"share": share} for host, share in shares.items()},
+            "vars": {"run_dir": run_dir, "image": f"{BASE_DIR}/{BLANK}", "qemu_binary": _qemu.BINARY},
+        }
     }
 
 

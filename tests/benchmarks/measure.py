@@ -98,10 +98,10 @@ def _floor(times: Times, count: int) -> None:
 
 
 def _loops(times: Times, count: int) -> None:
-    variables = looping.variables(count, WORKERS, NODE, _qemu_settings())
-    times.add("loops", "deploy", count, lab.play(LOOPS / "deploy.yml", variables))
+    inventory = looping.inventory(count, WORKERS, NODE, _qemu_settings())
+    times.add("loops", "deploy", count, lab.play_with(LOOPS / "deploy.yml", inventory))
     lab.at_once(_script(count, "check"))
-    times.add("loops", "delete", count, lab.play(LOOPS / "delete.yml", variables))
+    times.add("loops", "delete", count, lab.play_with(LOOPS / "delete.yml", inventory))
     _expect_nothing_left()
 
 
