@@ -145,6 +145,24 @@ def running(slice_name: str) -> dict[str, int]:
     return found
 
 
+def parts(slice_name: str) -> set[str]:
+    """What the hosts have of a slice and of what it runs on: lines that are others once one of it was touched."""
+    script = r"""
+        vms=/var/lib/cloudrepo/vm_images/$1
+        grep -H . /run/cloudrepo/vms/$1/*/qemu.pid /run/cloudrepo/dnsmasq/$1.pid
+        stat -c '%n %i' $vms/*.qcow2
+        stat -c '%n %i %Y' $vms/*.json
+        ip -o link | cut -d: -f1,2
+        for namespace in $(ip netns | cut -d' ' -f1); do ip -n $namespace -o -4 address; done
+        ovs-vsctl -f csv --columns=_uuid,name,tag,external_ids list Port
+        ovs-vsctl -f csv --columns=_uuid,name,ofport list Interface
+        ovs-ofctl --no-stats dump-flows br-int
+        true
+    """
+    found = {host: run_in(host, "bash", "-c", f"{{ {script} }} 2>/dev/null", "bash", slice_name) for host in HOSTS}
+    return {f"{host}: {line}" for host, said in found.items() for line in said.splitlines()}
+
+
 def install_loops() -> None:
     """Get the collection that the loops need, once, into the cache."""
     target = CACHE / "collections"

@@ -113,8 +113,11 @@ def _ours(times: Times, count: int, adding: bool) -> None:
     _expect_untouched(before, _expect_running(name, count))
     times.add("ours", "show", count, lab.play(PLAYBOOKS / "show_slices.yml", {**_SETTINGS, "slice": name}))
     if adding:
+        parts = lab.parts(name)
         times.add("ours", "add", count, _deploy(ring(name, count, longer=True)))
         _expect_untouched(before, _expect_running(name, count + 1))
+        # The first VM's record has one connected interface more.
+        _expect_kept({part for part in parts if "/vm1.json " not in part}, lab.parts(name))
     times.add("ours", "delete", count, _delete(name))
     _expect_running(name, 0)
 
@@ -235,6 +238,11 @@ def _expect_untouched(before: Mapping[str, int], after: Mapping[str, int]) -> No
     touched = [vm for vm, pid in before.items() if after.get(vm) != pid]
     if touched:
         raise BenchError(f"{', '.join(touched)}: restarted or gone")
+
+
+def _expect_kept(before: set[str], after: set[str]) -> None:
+    if before - after:
+        raise BenchError("\n".join(["another VM and link touched", *sorted(before - after)]))
 
 
 def machine() -> Record:

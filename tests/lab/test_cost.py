@@ -189,7 +189,7 @@ WORKER_TOOLS = {
 NODE_TOOLS = {
     "deploy": {MODULE: 4, "ovs-vsctl": 3, "ovs-ofctl": 1, "ip": 5, "nft": 2, "dnsmasq": 1},
     "again": {MODULE: 4, "ovs-vsctl": 2, "ovs-ofctl": 1, "ip": 3, "nft": 2},
-    "delete": {MODULE: 4, "ovs-vsctl": 3, "ovs-ofctl": 1, "ip": 5, "nft": 2},
+    "delete": {MODULE: 4, "ovs-vsctl": 3, "ovs-ofctl": 1, "ip": 6, "nft": 2},
 }
 # What a shell, sudo and Ansible's way to call them need.
 AROUND = {"sh", "bash", "sleep", "sudo"}
