@@ -146,10 +146,13 @@ def running(slice_name: str) -> dict[str, int]:
 
 
 def parts(slice_name: str) -> set[str]:
-    """What the hosts have of a slice and of what it runs on: lines that are others once one of it was touched."""
+    """What the hosts have of a slice and of what it runs on: lines that are others once one of it was touched.
+
+    Its DHCP server is not among them: it is started again to serve a new link, and keeps its leases.
+    """
     script = r"""
         vms=/var/lib/cloudrepo/vm_images/$1
-        grep -H . /run/cloudrepo/vms/$1/*/qemu.pid /run/cloudrepo/dnsmasq/$1.pid
+        grep -H . /run/cloudrepo/vms/$1/*/qemu.pid
         stat -c '%n %i' $vms/*.qcow2
         stat -c '%n %i %Y' $vms/*.json
         ip -o link | cut -d: -f1,2
