@@ -15,6 +15,8 @@ Times = Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]
 
 DEPLOY_OVER_FLOOR = 3.5
 DELETE_OVER_FLOOR = 3.0
+# Seconds of a play that does nothing on the machine for which the limits were set.
+NOTHING = 0.4
 
 
 class Figure(NamedTuple):
@@ -38,6 +40,10 @@ class Goal(NamedTuple):
     @property
     def met(self) -> bool:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def in_plays(self, seconds: float) -> Goal:
+        """The same in plays of nothing, of which one took ``seconds`` here: what a machine's speed does not change."""
+        return self._replace(value=self.value / seconds, limit=self.limit / NOTHING, unit="plays")
 
 
 def figure(seconds: Sequence[float]) -> Figure:

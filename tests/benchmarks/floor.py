@@ -60,6 +60,7 @@ _OTHER_NAMES = (
 )
 
 _PORT = "bt[0-9]+e[0-9]+|bgw[0-9]+"
+_GUEST = "^guest=(floor[0-9]+/|loops-)"  # Among a QEMU's arguments, the floor's or the loops'.
 
 # Says by its exit status that a host has nothing of any floor, which is so before a deploy and after a delete.
 NOTHING_LEFT = " && ".join(
@@ -69,6 +70,7 @@ NOTHING_LEFT = " && ".join(
         f"ip -br link | grep -E '^({_PORT}) '",
         f"ovs-vsctl list-ports {BRIDGE} | grep -xE '{_PORT}'",
         "ip netns | grep '^bench-'",
+        "virsh -q list --all --name | grep '^loops-'",
         # The brackets keep it from finding itself.
         f"grep -lszE '^{RUN_DIR[:-1]}[{RUN_DIR[-1]}]/' /proc/[0-9]*/cmdline",
     )
@@ -76,6 +78,7 @@ NOTHING_LEFT = " && ".join(
 
 # Removes whatever a run that was ended left behind.
 CLEAN = f"""\
+for name in $(virsh -q list --all --name | grep '^loops-'); do virsh -q destroy $name; virsh -q undefine $name; done
 kill -9 $(find {RUN_DIR} -name '*.pid' -exec cat {{}} + 2>/dev/null) 2>/dev/null
 for name in $(ovs-vsctl list-ports {BRIDGE} | grep -xE '{_PORT}'); do ovs-vsctl del-port $name; done
 for name in $(ip -br link | grep -oE '^({_PORT}) '); do ip link delete dev $name; done
@@ -232,8 +235,7 @@ def _worker_scripts(slice_name: str, share: Record, ports: _Ports, settings: Map
     ]
     check = [
         # In any folder, so that it serves for the loops as well.
-        f"alive() {{ for file in {RUN_DIR}/*/*/qemu.pid; do kill -0 $(cat $file) && echo; done | wc -l; }}",
-        f"[ $(alive) = {len(configs)} ]",
+        f"[ $(grep -lszE '{_GUEST}' /proc/[0-9]*/cmdline | wc -l) = {len(configs)} ]",
         *_check_ports(ports, taps),
     ]
     delete = [

