@@ -64,25 +64,27 @@ def test_each_step_begins_once_and_ends_once_on_each_host() -> None:
 
 
 def test_hosts_that_are_at_different_tasks_are_told_apart(tmp_path: Path) -> None:
-    """Reported by a run of this test's own: one host waits until the other is done with both tasks."""
+    """Reported by a run of this test's own: one host waits while the other is done with the task after it."""
     done = tmp_path / "done"
     wait = {"name": "Wait", "ansible.builtin.wait_for": {"path": str(done), "timeout": 30}, "when": "waits"}
+    # Its result is in before `Touch` begins, which is what `Wait` waits for.
+    ping = {"name": "Ping", "ansible.builtin.ping": {}, "when": "not waits"}
     touch = {"name": "Touch", "ansible.builtin.file": {"path": str(done), "state": "touch"}, "when": "not waits"}
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     runner = interface.run(  # type: ignore[no-untyped-call]
         private_data_dir=str(tmp_path),
-        playbook=[{"hosts": "all", "strategy": "free", "gather_facts": False, "tasks": [wait, touch]}],
+        playbook=[{"hosts": "all", "strategy": "free", "gather_facts": False, "tasks": [wait, ping, touch]}],
         inventory={"all": {"hosts": {"slow": {"waits": True}, "fast": {"waits": False}}, "vars": local}},
         quiet=True,
     )
     assert runner.status == "successful"
     recorder, events = take_in(list(runner.events))
     ended = [(event.step, event.host, event.status) for event in events if event.host is not None]
-    assert ended.index(("Touch", "fast", "changed")) < ended.index(("Wait", "slow", "ok"))
+    assert ended.index(("Ping", "fast", "ok")) < ended.index(("Wait", "slow", "ok"))
     begun = {event.number: event.step for event in events if event.host is None}
     assert all(begun[event.number] == event.step for event in events)
     hosts = [(step.name, host) for step in recorder.result(0).steps for host in step.hosts]
-    assert sorted(hosts) == [("Touch", "fast"), ("Wait", "slow")]
+    assert sorted(hosts) == [("Ping", "fast"), ("Touch", "fast"), ("Wait", "slow")]
 
 
 def test_what_failed_unseen_has_the_reason_that_the_playbook_gives() -> None:

@@ -20,6 +20,7 @@ def test_recorded_devices_of_the_host() -> None:
         user="nobody",
         addresses=[],
         mac="36:b6:d1:8d:97:2c",
+        kind="tun",
     )
     # ip prints a user who has no name as a number.
     assert found.devices["tap_2001_eth0"].user == "4321"
