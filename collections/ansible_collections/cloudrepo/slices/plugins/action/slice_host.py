@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -24,4 +27,15 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        return call(self, MODULE, self._task.args, task_vars or {})
+        args = dict(self._task.args)
+        if args.get("vnc_passwords"):
+            args["vnc_passwords"] = own_passwords(args["vnc_passwords"], args.get("share"))
+        return call(self, MODULE, args, task_vars or {})
+
+
+def own_passwords(passwords: Mapping[str, str], share: Any) -> dict[str, str]:
+    """The passwords of a share's own VMs: a host is not sent those of others. The share may be JSON text."""
+    with suppress(ValueError, TypeError, KeyError):  # What is wrong with the share is for the module to say.
+        own = json.loads(share) if isinstance(share, str) else share
+        return {name: passwords[name] for name in [vm["name"] for vm in own["vms"]] if name in passwords}
+    return {}

@@ -13,8 +13,11 @@ from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import a
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _host_info
 from ansible_collections.cloudrepo.slices.plugins.module_utils._registry import as_text
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._preload import preload
 
 MODULE = Module("slice_host_info", _host_info, "tell")
+
+preload()  # Showing slices begins with this plugin.
 
 
 class ActionModule(ActionBase):

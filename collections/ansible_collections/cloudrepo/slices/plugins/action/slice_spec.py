@@ -16,6 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._preload import preload
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import known_user
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
@@ -27,6 +28,8 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._yaml import load_yaml
 
 _GROUPS = ("workers", "network_node")
+
+preload()  # A deploy or a delete begins with this plugin.
 
 
 class ActionModule(ActionBase):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 import stat
 from contextlib import contextmanager, suppress
 from typing import Iterator, Optional
@@ -36,7 +35,7 @@ def normal_path(option: str, path: str) -> str:
 def part_path(path: str) -> str:
     """A name in the folder of ``path`` that nobody else uses, for what will be renamed to ``path``."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, ".%s.%s.part" % (name, secrets.token_hex(8)))
+    return os.path.join(folder, ".%s.%s.part" % (name, os.urandom(8).hex()))
 
 
 def is_part(name: str) -> bool:

@@ -52,20 +52,37 @@ class Qmp:
 
     def negotiate(self) -> None:
         """Wait for QEMU's greeting and enter its command mode."""
-        greeting = self._read(time.monotonic() + self._timeout)
-        if "QMP" not in greeting:
-            raise QmpError("QMP: this is not QEMU's greeting: %.200r" % greeting)
+        self._await_greeting()
         self.execute("qmp_capabilities")
+
+    def first_status(self) -> str:
+        """negotiate() and status() in one round trip: what arrives before QEMU's greeting it reads afterwards."""
+        self._send("qmp_capabilities")
+        self._send("query-status")
+        self._await_greeting()
+        self._await_answer("qmp_capabilities")
+        return str(self._await_answer("query-status")["status"])
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a command and return its result. Events that arrive in between are skipped."""
+        self._send(command, **arguments)
+        return self._await_answer(command)
+
+    def _send(self, command: str, **arguments: Any) -> None:
         request = {"execute": command, "arguments": arguments}
-        deadline = time.monotonic() + self._timeout
         try:
             self._socket.settimeout(self._timeout)
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
             raise QmpError("QMP %s: %s" % (command, error)) from error
+
+    def _await_greeting(self) -> None:
+        greeting = self._read(time.monotonic() + self._timeout)
+        if "QMP" not in greeting:
+            raise QmpError("QMP: this is not QEMU's greeting: %.200r" % greeting)
+
+    def _await_answer(self, command: str) -> Any:
+        deadline = time.monotonic() + self._timeout
         while True:
             answer = self._read(deadline)
             if "error" in answer:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import time
 from collections import defaultdict
 from contextlib import closing, contextmanager
@@ -351,6 +350,8 @@ def make_passwords(connection: Connection, record: Record) -> Tuple[Passwords, b
 
 
 def _random_password() -> str:
+    import secrets  # What few calls need is not loaded by all.
+
     return "".join(secrets.choice(_PASSWORD_ALPHABET) for _place in range(_PASSWORD_LENGTH))
 
 

@@ -171,9 +171,11 @@ def _losses(pid: int, disk: str, interfaces: Sequence[State]) -> State:
 def _lost_taps(pid: int, interfaces: Sequence[State]) -> List[str]:
     """The TAPs to which a QEMU is no longer attached."""
     attached = set()
-    for path in _entries(pid, "fdinfo"):
-        with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            attached.add(attached_tap(file.read()))
+    for path in _entries(pid, "fd"):
+        with suppress(FileNotFoundError):
+            if os.readlink(path).startswith("/dev/"):  # Reading all the others, too, takes as long as the rest.
+                with open(path.replace("/fd/", "/fdinfo/"), encoding="utf-8") as file:
+                    attached.add(attached_tap(file.read()))
     return [nic["tap"] for nic in interfaces if nic["tap"] not in attached]
 
 
@@ -231,8 +233,7 @@ def find(paths: Paths) -> Optional[Process]:
 
 def _status(qmp: Qmp) -> str:
     try:
-        qmp.negotiate()
-        return qmp.status()
+        return qmp.first_status()
     except QmpError:
         return SILENT
 

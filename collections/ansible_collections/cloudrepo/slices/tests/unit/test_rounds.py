@@ -74,7 +74,6 @@ def test_the_rounds_of_a_delete_and_a_show() -> None:
     assert [task["name"] for task in deleting] == [
         "Find out which slice is meant",
         "Ask every host what it has",
-        "Expect every host that holds something of the slice to have answered",
         "Note that the slice is being deleted",
         "Remove VMs and disks, NAT, DHCP and ports",
         "Forget the slice, and say what is left",

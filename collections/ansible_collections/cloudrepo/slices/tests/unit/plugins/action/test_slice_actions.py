@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +16,13 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.cloudrepo.slices.plugins.action import slice_registry
+from ansible_collections.cloudrepo.slices.plugins.action.slice_host import own_passwords
 from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts, planned
 from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
 from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, check_switches, read_spec
+from ansible_collections.cloudrepo.slices.plugins.action.slice_withdraw import Holders, holders, refuse_incomplete
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._rebuild import RebuildError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
@@ -185,3 +190,50 @@ def test_a_refusal_counts_only_from_what_the_registry_has_now() -> None:
         planned(plan_from, {"next_id": 1000}, lambda: {"next_id": 1001})
     with pytest.raises(AnsibleActionFail, match="behind"):
         planned(plan_from, None, lambda: {"next_id": 1001})
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "worker1": {"host": {}},
+    "worker2": {"unreachable": True, "msg": "No route\n to host"},
+    "network1": {"host": {}},
+}
+
+
+def test_who_has_something_of_a_slice_and_did_not_say_what() -> None:
+    having = ["worker1", "worker2", "worker3", "worker1", "network1"]
+    found = holders(having, ANSWERS, ANSWERS, [])
+    assert found == Holders(["worker1", "network1"], ["worker2"], ["worker3"], ["worker2", "worker3"])
+    # Those that are lost for good keep nobody from anything, and are still named.
+    found = holders(having, ANSWERS, ANSWERS, ["worker2", "worker3", "worker9"])
+    assert found == Holders(["worker1", "network1"], [], [], ["worker2", "worker3"])
+    refuse_incomplete("web", found, ANSWERS)
+
+
+def test_a_slice_of_which_a_host_says_nothing_is_not_deleted() -> None:
+    with pytest.raises(AnsibleActionFail, match=r"web has parts on worker3, not in this run \(removed.*--limit"):
+        refuse_incomplete("web", holders(["worker2", "worker3"], ANSWERS, ANSWERS, []), ANSWERS)
+    with pytest.raises(
+        AnsibleActionFail, match=r"web has parts on worker2.*nothing is deleted.*worker2: No route to host$"
+    ):
+        refuse_incomplete("web", holders(["worker1", "worker2"], ANSWERS, ANSWERS, []), ANSWERS)
+
+
+@pytest.mark.parametrize("share", [{"vms": [{"name": "db"}, {"name": "app"}]}, '{"vms": [{"name": "db"}]}'])
+def test_a_host_gets_the_passwords_of_its_own_vms(share: Any) -> None:
+    assert own_passwords({"web": "secret", "db": "hidden"}, share) == {"db": "hidden"}
+
+
+@pytest.mark.parametrize("share", [None, "", "{", "[]", {"vms": None}, {"vms": [{}]}])
+def test_what_is_no_share_gets_no_password(share: Any) -> None:
+    assert own_passwords({"web": "secret"}, share) == {}
+
+
+@pytest.mark.parametrize("first", ["slice_spec", "slice_host_info"])
+def test_what_every_fork_of_a_run_needs_is_loaded_before_it_forks(first: str) -> None:
+    """In a Python of its own, as in this one the tests have loaded it."""
+    loads = f"import sys, ansible_collections.cloudrepo.slices.plugins.action.{first}"
+    asks = "print(sorted(name for name in sys.modules if name.startswith('ansible.plugins.filter.')))"
+    run = [sys.executable, "-c", f"{loads}; {asks}"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(run, env=environ, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert "ansible.plugins.filter.core" in said

@@ -76,6 +76,13 @@ def test_a_conversation_with_events_in_between(peer: Peer) -> None:
     assert peer.heard[-1] == {"execute": "set_link", "arguments": {"name": "nope", "up": False}}
 
 
+def test_the_status_in_one_round_trip(peer: Peer) -> None:
+    with Qmp(peer.ours, 5) as qmp:
+        assert qmp.first_status() == "running"
+        assert qmp.status() == "running"
+    assert [request["execute"] for request in peer.heard] == ["qmp_capabilities", "query-status", "query-status"]
+
+
 def test_a_connection_that_is_closed_instead_of_an_answer(peer: Peer) -> None:
     with Qmp(peer.ours, 5) as qmp:
         qmp.negotiate()

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, cloudrepo contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find out who has something of a slice that is to be deleted, and note that it is being deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
+
+_ANSWERS = "slices_host_info"
+
+
+class Holders(NamedTuple):
+    """The hosts that have something of a slice: those that answered, those that did not, and those not in this run.
+
+    Without those that are lost for good, ``silent`` and ``absent`` keep a slice from being deleted. ``unasked`` has
+    the lost ones, too.
+    """
+
+    answering: list[str]
+    silent: list[str]
+    absent: list[str]
+    unasked: list[str]
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller, and has ``slice_registry`` make the note where it is delegated to."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(
+            argument_spec={
+                "slice": {"type": "str", "required": True},
+                "registry_path": {"type": "path", "required": True},
+                "registry_host": {"type": "str", "required": True},
+                "lost_hosts": {"type": "list", "elements": "str", "default": []},
+                "admins": {"type": "list", "elements": "str", "default": []},
+                "hold_timeout": {"type": "int", "default": 900},
+            }
+        )
+        variables = task_vars or {}
+        hosts = variables["hostvars"]
+        known = hosts[args["registry_host"]].get(_ANSWERS) or {}
+        if "registry" not in known:
+            raise AnsibleActionFail(
+                f"registry on {args['registry_host']}: {known.get('msg', 'is not part of this run (--limit?)')}"
+            )
+        records = json.loads(known["registry"])["slices"]
+        if not records:
+            return {"changed": False, "known": False, "slice": {}, "hosts": [], "unasked": []}
+        record, workers = records[0], known["workers"].get(args["slice"], [])
+        node = record.get("network_node") or variables["groups"]["network_node"][0]
+        in_run = set(variables["ansible_play_hosts_all"])
+        answers = {host: hosts[host].get(_ANSWERS) or {} for host in {*workers, node} & in_run}
+        found = holders([*workers, node], answers, in_run, args["lost_hosts"])
+        refuse_incomplete(args["slice"], found, answers)
+        noted = ask_registry(
+            self,
+            {
+                "path": args["registry_path"],
+                "state": "status",
+                "slice": args["slice"],
+                "status": "deleting",
+                "reason": "",
+                "expected": {"id": record["id"], "workers": workers},
+                "admins": args["admins"],
+                "hold_timeout": args["hold_timeout"],
+            },
+            variables,
+        )
+        if noted.get("failed") or noted.get("unreachable"):
+            return noted
+        return {
+            "changed": noted["changed"],
+            "known": True,
+            "slice": {"id": record["id"], "name": record["name"]},
+            # Of a slice that another run has deleted meanwhile there may be a new one, which is not this run's.
+            "hosts": found.answering if noted.get("record") else [],
+            "unasked": found.unasked,
+            **({"diff": noted["diff"]} if "diff" in noted else {}),
+        }
+
+
+def holders(
+    hosts: Sequence[str], answers: Mapping[str, Mapping[str, Any]], in_run: Collection[str], lost: Iterable[str]
+) -> Holders:
+    """Who of the hosts that have something of a slice has said what it has."""
+    ours = list(dict.fromkeys(hosts))
+    answering = [host for host in ours if "host" in answers.get(host, {})]
+    unasked = [host for host in ours if host not in answering]
+    expected = [host for host in unasked if host not in set(lost)]
+    return Holders(
+        answering,
+        [host for host in expected if host in in_run],
+        [host for host in expected if host not in in_run],
+        unasked,
+    )
+
+
+def refuse_incomplete(name: str, found: Holders, answers: Mapping[str, Mapping[str, Any]]) -> None:
+    """A slice that can't be deleted whole is not touched.
+
+    Raises:
+        AnsibleActionFail: hosts that have something of it are not in this run, or gave no answer.
+    """
+    if found.absent:
+        raise AnsibleActionFail(
+            f"slice {name} has parts on {', '.join(found.absent)}, "
+            "not in this run (removed from the inventory, or --limit?)"
+        )
+    if found.silent:
+        reasons = [f"{host}: {_reason(answers[host])}" for host in found.silent]
+        raise AnsibleActionFail(
+            printable(
+                f"slice {name} has parts on {', '.join(found.silent)}, which can't be reached, so nothing is deleted "
+                f"(a worker that is gone for good is named in slices_lost_hosts): {'; '.join(reasons)}"
+            )
+        )
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    return " ".join(str(answer.get("msg", "it gave no answer")).split())
