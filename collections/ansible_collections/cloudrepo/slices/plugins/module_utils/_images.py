@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
@@ -148,6 +146,9 @@ def _move(source: str, target: str) -> None:
 
 def _fingerprint(path: str) -> Tuple[int, str]:
     """Size and SHA-256 of what is on the disk."""
+    import hashlib  # What takes long to import waits until an image arrives.
+    from concurrent.futures import ThreadPoolExecutor
+
     digest = hashlib.sha256()
     size = 0
     with open(path, "rb") as file, ThreadPoolExecutor(1) as pool:

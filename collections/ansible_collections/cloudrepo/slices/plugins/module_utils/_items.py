@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Type
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import NAME_RULE, is_name
@@ -63,6 +62,10 @@ def run_each(
         return None
 
     todo: List[str] = list(names)
+    if not todo:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms, which asking a host does without.
+
     with ThreadPoolExecutor(max_workers=at_once or len(os.sched_getaffinity(0))) as pool:
         messages = list(pool.map(attempt, todo))
     return {name: message for name, message in zip(todo, messages) if message is not None}
