@@ -193,7 +193,7 @@ NODE_TOOLS = {
 }
 # What a shell, sudo and Ansible's way to call them need.
 AROUND = {"sh", "bash", "sleep", "sudo"}
-TASKS = {"deploy": 5, "again": 5, "delete": 6}
+TASKS = {"deploy": 5, "again": 5, "delete": 5}
 
 
 @pytest.mark.parametrize("play", PLAYS)

@@ -31,6 +31,7 @@ WITHOUT_CASES = {
     # These act through slice_registry.
     "slice_plan",
     "slice_rebuild",
+    "slice_withdraw",
     # Only removes, and what nobody could have made with it: test_audit.py does that.
     "slice_orphans",
     # Changes the machine that the tests run on: taking its lab down would end all other tests.
