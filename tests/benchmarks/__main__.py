@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def measured() -> Record:
-    return _measured(counts=(3, 12, 30, 100), runs=5, loop_counts=(12, 30), loop_runs=1)
+    return _measured(counts=(3, 12, 30, 100), runs=5, loop_counts=(12, 30), loop_runs=5)
 
 
 def measured_quickly() -> Record:

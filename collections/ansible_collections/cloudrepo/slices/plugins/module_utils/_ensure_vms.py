@@ -33,6 +33,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import (
     check_startable,
     check_started,
     must_start,
+    names,
     scan,
     set_passwords,
     tidy_groups,
@@ -115,7 +116,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     folder = os.path.join(host.run_dir, host.slice_name)
     with ExitStack() as stack:
         # A run that died may have left nothing but the folder.
-        if not check_mode and (started or scan(host) or os.path.isdir(folder)):
+        if not check_mode and (started or names(host) or os.path.isdir(folder)):
             stack.enter_context(locked(folder))
             stack.callback(tidy, folder)
         # The folders that QEMU's user has to enter are there. What is made now is for nobody else, QEMU's sockets too.

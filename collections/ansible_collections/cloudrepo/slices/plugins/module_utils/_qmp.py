@@ -55,13 +55,13 @@ class Qmp:
         self._await_greeting()
         self.execute("qmp_capabilities")
 
-    def first_status(self) -> str:
-        """negotiate() and status() in one round trip: what arrives before QEMU's greeting it reads afterwards."""
+    def open_with(self, command: str, **arguments: Any) -> Any:
+        """negotiate() and execute() in one round trip: what arrives before QEMU's greeting it reads afterwards."""
         self._send("qmp_capabilities")
-        self._send("query-status")
+        self._send(command, **arguments)
         self._await_greeting()
         self._await_answer("qmp_capabilities")
-        return str(self._await_answer("query-status")["status"])
+        return self._await_answer(command)
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a command and return its result. Events that arrive in between are skipped."""

@@ -105,11 +105,15 @@ def _listdir(folder: str) -> List[str]:
         return []
 
 
-def scan(host: Host) -> Dict[str, Vm]:
-    """The VMs of a slice by name: those with a manifest and those with a folder of their own. Starts no process."""
+def names(host: Host) -> List[str]:
+    """The VMs of a slice: those with a manifest and those with a folder of their own."""
     disks = _listdir(os.path.join(host.base_dir, host.slice_name))
     with_manifest = [entry[: -len(".json")] for entry in disks if entry.endswith(".json")]
-    names = sorted({*filter(is_name, with_manifest), *_folders(os.path.join(host.run_dir, host.slice_name))})
+    return sorted({*filter(is_name, with_manifest), *_folders(os.path.join(host.run_dir, host.slice_name))})
+
+
+def scan(host: Host) -> Dict[str, Vm]:
+    """The VMs of a slice by name, each with its process. Starts no process."""
     found: Dict[str, Vm] = {}
 
     def look(name: str) -> None:
@@ -125,10 +129,11 @@ def scan(host: Host) -> Dict[str, Vm]:
                 state["limits"] = host.groups.limits(name, pid)
         found[name] = Vm(state, pid)
 
-    errors = run_each(look, names, _ERRORS, _WAITING)
+    there = names(host)
+    errors = run_each(look, there, _ERRORS, _WAITING)
     if errors:
         raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
-    return {name: found[name] for name in names}
+    return {name: found[name] for name in there}
 
 
 def _links_up(interfaces: Sequence[State]) -> List[State]:
@@ -233,7 +238,7 @@ def find(paths: Paths) -> Optional[Process]:
 
 def _status(qmp: Qmp) -> str:
     try:
-        return qmp.first_status()
+        return str(qmp.open_with("query-status")["status"])
     except QmpError:
         return SILENT
 
@@ -439,8 +444,7 @@ def set_passwords(host: Host, passwords: Mapping[str, Any], have: Mapping[str, V
 
     def set_one(name: str) -> None:
         with connect(host.paths(name).qmp, _QMP_SECONDS) as qmp:
-            qmp.negotiate()
-            qmp.execute("set_password", protocol="vnc", password=passwords[name])
+            qmp.open_with("set_password", protocol="vnc", password=passwords[name])
 
     asking = [name for name in passwords if name in have and have[name].pid and have[name].state.get("vnc_password")]
     return run_each(set_one, asking, _ERRORS, _WAITING)
@@ -496,8 +500,7 @@ def stop(host: Host, pids: Mapping[str, int], grace: float) -> Dict[str, str]:
 def _power_down(paths: Paths) -> None:
     try:
         with connect(paths.qmp, _QUIT_SECONDS) as qmp:
-            qmp.negotiate()
-            qmp.execute("system_powerdown")
+            qmp.open_with("system_powerdown")
     except (QmpError, OSError):
         pass  # Then it does not end in time, and is ended.
 
@@ -507,8 +510,7 @@ def _end(pid: int, paths: Paths, deadline: float) -> None:
         return
     try:
         with connect(paths.qmp, _QUIT_SECONDS) as qmp:
-            qmp.negotiate()
-            qmp.execute("quit")
+            qmp.open_with("quit")
     except (QmpError, OSError):
         pass  # It may have closed the connection first. If it is still there, it is killed.
     else:

@@ -76,9 +76,9 @@ def test_a_conversation_with_events_in_between(peer: Peer) -> None:
     assert peer.heard[-1] == {"execute": "set_link", "arguments": {"name": "nope", "up": False}}
 
 
-def test_the_status_in_one_round_trip(peer: Peer) -> None:
+def test_a_command_in_the_first_round_trip(peer: Peer) -> None:
     with Qmp(peer.ours, 5) as qmp:
-        assert qmp.first_status() == "running"
+        assert qmp.open_with("query-status")["status"] == "running"
         assert qmp.status() == "running"
     assert [request["execute"] for request in peer.heard] == ["qmp_capabilities", "query-status", "query-status"]
 
