@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
+from ansible.module_utils.common.validation import check_type_dict
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_host
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
@@ -33,9 +32,14 @@ class ActionModule(ActionBase):
         return call(self, MODULE, args, task_vars or {})
 
 
-def own_passwords(passwords: Mapping[str, str], share: Any) -> dict[str, str]:
-    """The passwords of a share's own VMs: a host is not sent those of others. The share may be JSON text."""
-    with suppress(ValueError, TypeError, KeyError):  # What is wrong with the share is for the module to say.
-        own = json.loads(share) if isinstance(share, str) else share
-        return {name: passwords[name] for name in [vm["name"] for vm in own["vms"]] if name in passwords}
-    return {}
+def own_passwords(passwords: Any, share: Any) -> Any:
+    """The passwords of a share's own VMs: a host is not sent those of others. Both are what an option may be.
+
+    All of them if either is no such thing, which is for the module to refuse, before anything is sent.
+    """
+    try:
+        known: Mapping[str, str] = check_type_dict(passwords)
+        names = [vm["name"] for vm in check_type_dict(share or {}).get("vms") or []]
+        return {name: known[name] for name in names if name in known}
+    except (TypeError, KeyError):
+        return passwords

@@ -47,14 +47,16 @@ class ActionModule(ActionBase):
             }
         )
         variables = task_vars or {}
+        answers = {host: variables["hostvars"][host].get(args["answers"]) or {} for host in args["hosts"]}
+        if args["outcome"].get("status") == "running":
+            refuse_failed(args, answers)
         told = self._tell_registry(args["outcome"], variables) if args["outcome"] else {}
         if told.get("failed"):
             return {**told, "msg": "; ".join(filter(None, [printable(args["failure"]), told.get("msg")]))}
         records = [told["record"]] if told.get("record") else args["registry"].get("slices", args["slices"])
-        answers = {host: variables["hostvars"][host].get(args["answers"]) or {} for host in args["hosts"]}
         for host, answer in answers.items():
             if "vms" not in answer and not args["failure"]:
-                why = "is unreachable" if answer.get("unreachable") else answer.get("msg", "was not asked (--limit?)")
+                why = _trouble(answer) or "was not asked (--limit?)"
                 display.warning(printable(f"host {host} {why}: whether its VMs run is not known"))
         for text in args["pending"]:
             display.warning(text)
@@ -89,6 +91,25 @@ class ActionModule(ActionBase):
                 break
             time.sleep(1)
         return result
+
+
+def refuse_failed(args: dict[str, Any], answers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make a failure of an outcome that says that a slice runs, if a host could not do its part.
+
+    A deploy knows of those by itself, unless whoever called it had Ansible ignore errors.
+    """
+    reasons = [f"{host}: {_trouble(answer)}" for host, answer in answers.items() if _trouble(answer)]
+    if reasons:
+        reason = printable("; ".join(reasons))
+        args["outcome"] = {**args["outcome"], "status": "failed", "reason": reason}
+        args["failure"] = f"slice {args['outcome']['slice']} failed: {reason}"
+
+
+def _trouble(answer: Mapping[str, Any]) -> str:
+    """What kept a host from what it was asked for."""
+    if answer.get("unreachable"):
+        return "is unreachable"
+    return str(answer.get("msg", "it said nothing")) if answer.get("failed") else ""
 
 
 def with_passwords(

@@ -178,7 +178,7 @@ def _lost_taps(pid: int, interfaces: Sequence[State]) -> List[str]:
     attached = set()
     for path in _entries(pid, "fd"):
         with suppress(FileNotFoundError):
-            if os.readlink(path).startswith("/dev/"):  # Reading all the others, too, takes as long as the rest.
+            if "/tun" in os.readlink(path):  # Reading all the others, too, takes as long as the rest.
                 with open(path.replace("/fd/", "/fdinfo/"), encoding="utf-8") as file:
                     attached.add(attached_tap(file.read()))
     return [nic["tap"] for nic in interfaces if nic["tap"] not in attached]

@@ -22,11 +22,14 @@ OUTCOME = {"state": "status", "slice": "web", "status": "failed"}
 class Run:
     """One run of the action with a registry whose answers are given."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: list[Any], hostvars: Any = None, **args: Any) -> None:
-        self.asked, self.printed, self.warned = 0, [], []
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answers: list[Any], hostvars: Any = None, /, **args: Any
+    ) -> None:
+        self.asked, self.told, self.printed, self.warned = 0, {}, [], []
 
-        def ask_registry(*_unused: Any) -> Any:
+        def ask_registry(_action: Any, outcome: Any, _variables: Any) -> Any:
             self.asked += 1
+            self.told = outcome
             answer = answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
@@ -85,3 +88,17 @@ def test_a_host_that_does_not_say_which_vms_run_is_named(monkeypatch: pytest.Mon
     assert [vm["pid"] for vm in run.result["slices"][0]["vms"]] == [None, 7]
     assert run.warned[0] == "host worker1 is unreachable: whether its VMs run is not known"
     assert "worker2 no" in run.warned[1] and "\x1b" not in run.warned[1] and len(run.warned) == 2
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "no KVM\x1b[1m"}, {"unreachable": True}])
+def test_a_host_whose_failure_was_ignored_leaves_no_slice_that_runs(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    """As after ``ignore_errors`` on a whole play, which keeps a failed task from its rescue."""
+    hostvars = {"worker1": {"slices_realized": {"vms": []}}, "worker2": {"slices_realized": answer}}
+    outcome = {**OUTCOME, "status": "running", "reason": ""}
+    asked = {"outcome": outcome, "hosts": list(hostvars), "answers": "slices_realized"}
+    run = Run(monkeypatch, [{"record": RECORD, "changed": True}], hostvars, **asked)
+    reason = "worker2: " + ("no KVM\\x1b[1m" if "msg" in answer else "is unreachable")
+    assert (run.told["status"], run.told["reason"]) == ("failed", reason)
+    assert run.result == {"failed": True, "msg": f"slice web failed: {reason}"}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -140,6 +141,15 @@ def test_the_scan_finds_taps_that_a_process_has_lost(host: Host, web: Hanging) -
     assert _vms.scan(host)["web"].state == {"status": "unresponsive", **manifest, "lost_taps": ["tap_1001_eth0"]}
     Path(host.paths("web").pidfile).unlink()
     assert _vms.scan(host)["web"].state == {"status": "stopped", **manifest}
+
+
+@pytest.mark.parametrize("link", ["/dev/net/tun", "/net/tun", "/dev/net/tun (deleted)", "(unreachable)/net/tun"])
+def test_a_tap_is_known_wherever_a_process_found_its_device(link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another root or mount namespace, and after /dev was made anew, the kernel names it otherwise."""
+    monkeypatch.setattr(_vms.os, "listdir", lambda folder: ["7"])
+    monkeypatch.setattr(_vms.os, "readlink", lambda path: link)
+    monkeypatch.setattr(_vms, "open", lambda path, **_how: io.StringIO("pos:\t0\niff:\ttap_1\n"), raising=False)
+    assert _vms._lost_taps(1, [{"tap": "tap_1"}, {"tap": "tap_2"}]) == ["tap_2"]
 
 
 def test_the_scan_finds_a_disk_that_was_deleted_under_a_process(host: Host, web: Hanging) -> None:
