@@ -183,6 +183,11 @@ def test_empty_group(tmp_path: Path, group: str, refused: Callable[..., None]) -
     refused(f"the inventory has no host in the group {group}", f"-i{path}", **inline(spec("a")))
 
 
+def test_without_a_network_node_there_is_nothing_to_show(tmp_path: Path, run_playbook: Any) -> None:
+    shown = run_playbook("show_slices", f"-i{inventory(tmp_path, workers=LAB_WORKERS, network_node={})}")
+    assert shown.rc != 0 and "the inventory has no host in the group network_node" in shown.output, shown.output
+
+
 def test_unreachable_network_node(tmp_path: Path, refused: Callable[..., None]) -> None:
     path = inventory(tmp_path, workers=LAB_WORKERS, network_node={"network9": NOBODY})
     refused("network node network9 is unreachable", f"-i{path}", **inline(spec("a")))

@@ -26,6 +26,7 @@ WITHOUT_CASES = {
     "slice_probe",
     "slice_report",
     "slice_shares",
+    "slice_show",
     "slice_spec",
     "slice_stamps_info",
     # These act through slice_registry.

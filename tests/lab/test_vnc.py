@@ -60,9 +60,11 @@ def delete(run_playbook: Any) -> Iterator[None]:
 
 def shown(run_playbook: Any, **extra: Any) -> dict[str, Any]:
     """The VM as show_slices prints it."""
-    output = run_playbook("show_slices", slice="vnc", output="json", **extra).output
+    output = run_playbook("show_slices", "-vvv", slice="vnc", output="json", **extra).output
     [record] = json.loads(output[output.index("\n{\n") : output.index("\n}\n") + 3])["slices"]
-    return dict(record["vms"][0])
+    vm = dict(record["vms"][0])
+    assert output.count(vm.get("vnc_password", "VNC password")) <= 1  # Where it is shown, and nowhere else.
+    return vm
 
 
 def test_a_screen_without_a_password_is_open_to_nobody_else(run_playbook: Any, run_module: Any) -> None:

@@ -86,10 +86,12 @@ class ActionModule(ActionBase):
             if not reserved["conflict"]:
                 for warning in plan["warnings"] + _outdated(plan["hosts"], options["workers"], args["image_dir"]):
                     display.warning(warning)
+                now = time.time()
                 result = {
                     "changed": reserved["changed"],
                     **handed_on(plan, reserved["record"]),
-                    "reserved_at": time.time(),
+                    "reserved_at": now,
+                    "late_from": now + args["hold_timeout"] / 2,
                     "lacking_images": lacking_images(plan["hosts"], options["workers"]),
                 }
                 return {**result, "diff": reserved["diff"]} if self._task.diff else result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
@@ -22,6 +23,7 @@ display = Display()
 
 # All is done but this: another try is cheaper than another run.
 _TRIES = 3
+_ANSWERS = "slices_realized"
 
 
 class ActionModule(ActionBase):
@@ -35,49 +37,38 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             argument_spec={
                 "slices": {"type": "list", "elements": "dict", "default": []},
-                "registry": {"type": "dict", "default": {}},
                 "outcome": {"type": "dict", "default": {}},
                 "hosts": {"type": "list", "elements": "str", "default": []},
-                "answers": {"type": "str", "default": "slices_host_info"},
-                "pending": {"type": "list", "elements": "str", "default": []},
-                "passwords": {"type": "dict", "default": {}, "no_log": True},
+                "reason": {"type": "str", "default": ""},
+                "warn_pending": {"type": "bool", "default": False},
                 "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
                 "message": {"type": "str", "default": ""},
                 "failure": {"type": "str", "default": ""},
             }
         )
         variables = task_vars or {}
-        answers = {host: variables["hostvars"][host].get(args["answers"]) or {} for host in args["hosts"]}
-        if args["outcome"].get("status") == "running":
-            refuse_failed(args, answers)
-        told = self._tell_registry(args["outcome"], variables) if args["outcome"] else {}
+        answers = {host: variables["hostvars"][host].get(_ANSWERS) or {} for host in args["hosts"]}
+        outcome, failure = args["outcome"], printable(args["failure"])
+        reason = args["reason"] or failures(answers)
+        if reason:
+            outcome = outcome and {**outcome, "status": "failed", "reason": reason}
+            failure = printable(f"slice {args['slices'][0]['name']} failed: {reason}")
+        told = self._tell_registry(outcome, variables) if outcome else {}
         if told.get("failed"):
-            return {**told, "msg": "; ".join(filter(None, [printable(args["failure"]), told.get("msg")]))}
-        records = [told["record"]] if told.get("record") else args["registry"].get("slices", args["slices"])
-        for host, answer in answers.items():
-            if "vms" not in answer and not args["failure"]:
-                why = _trouble(answer) or "was not asked (--limit?)"
-                display.warning(printable(f"host {host} {why}: whether its VMs run is not known"))
-        for text in args["pending"]:
-            display.warning(text)
-        slices = with_processes(records, [vm for answer in answers.values() for vm in answer.get("vms", ())])
-        text = args["message"] or render(slices)
-        if not args["failure"] or (slices and not args["message"]):
-            # Passwords are printed, and neither logged nor returned: callbacks keep results, workflows hand them on.
-            shown = with_passwords(slices, args["passwords"])
-            said = args["message"] or render(shown)
-            printed = json.dumps({"slices": shown}, indent=2) if args["output"] == "json" else said
-            display.display(printed, screen_only=bool(args["passwords"]))
-        if args["failure"]:
+            return {**told, "msg": "; ".join(filter(None, [failure, told.get("msg")]))}
+        records = [told["record"]] if told.get("record") else args["slices"]
+        if args["warn_pending"]:
+            for text in [text for answer in answers.values() for text in answer.get("pending", ())]:
+                display.warning(text)
+        if failure:
+            if records and not args["message"]:
+                show(records, answers, args["output"], warn=False)
             # Nothing else: all of a failed result is printed.
-            return {"failed": True, "msg": printable(args["failure"])}
+            return {"failed": True, "msg": failure}
         return {
+            **show(records, answers, args["output"], message=args["message"]),
             "changed": told.get("changed", False),
-            "slices": slices,
-            "text": text,
             **({"diff": told["diff"]} if "diff" in told else {}),
-            # The form in which set_stats hands data to ansible-runner and AWX workflows.
-            "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
         }
 
     def _tell_registry(self, outcome: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -93,16 +84,12 @@ class ActionModule(ActionBase):
         return result
 
 
-def refuse_failed(args: dict[str, Any], answers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make a failure of an outcome that says that a slice runs, if a host could not do its part.
+def failures(answers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which hosts could not do their part, and why; empty if none.
 
     A deploy knows of those by itself, unless whoever called it had Ansible ignore errors.
     """
-    reasons = [f"{host}: {_trouble(answer)}" for host, answer in answers.items() if _trouble(answer)]
-    if reasons:
-        reason = printable("; ".join(reasons))
-        args["outcome"] = {**args["outcome"], "status": "failed", "reason": reason}
-        args["failure"] = f"slice {args['outcome']['slice']} failed: {reason}"
+    return "; ".join(f"{host}: {_trouble(answer)}" for host, answer in answers.items() if _trouble(answer))
 
 
 def _trouble(answer: Mapping[str, Any]) -> str:
@@ -110,6 +97,42 @@ def _trouble(answer: Mapping[str, Any]) -> str:
     if answer.get("unreachable"):
         return "is unreachable"
     return str(answer.get("msg", "it said nothing")) if answer.get("failed") else ""
+
+
+def show(
+    records: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Mapping[str, Any]],
+    output: str,
+    passwords: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    message: str = "",
+    warn: bool = True,
+) -> dict[str, Any]:
+    """Print slices, and make them an action's result.
+
+    Args:
+        records: as the registry has them.
+        answers: what the hosts that have VMs of them said, by host. A warning names those that said nothing of VMs.
+        output: ``text`` or ``json``.
+        passwords: VNC passwords by slice and VM. They are printed, and neither logged nor returned: callbacks keep
+            results, and workflows hand them on.
+        message: is printed instead of the topology as text.
+        warn: whether to warn.
+    """
+    for host, answer in answers.items():
+        if warn and "vms" not in answer:
+            why = _trouble(answer) or "was not asked (--limit?)"
+            display.warning(printable(f"host {host} {why}: whether its VMs run is not known"))
+    slices = with_processes(records, [vm for answer in answers.values() for vm in answer.get("vms", ())])
+    shown = with_passwords(slices, passwords)
+    printed = json.dumps({"slices": shown}, indent=2) if output == "json" else message or render(shown)
+    display.display(printed, screen_only=bool(passwords))
+    return {
+        "changed": False,
+        "slices": slices,
+        "text": message or render(slices),
+        # The form in which set_stats hands data to ansible-runner and AWX workflows.
+        "ansible_stats": {"data": {"slices": slices}, "per_host": False, "aggregate": False},
+    }
 
 
 def with_passwords(

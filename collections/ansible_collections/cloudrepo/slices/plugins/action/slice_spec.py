@@ -15,6 +15,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._inventory import check_groups
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._netaddr import require_netaddr
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._preload import preload
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._run import known_user
@@ -26,8 +27,6 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import (
     parse_spec,
 )
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._yaml import load_yaml
-
-_GROUPS = ("workers", "network_node")
 
 preload()  # A deploy or a delete begins with this plugin.
 
@@ -73,18 +72,6 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         # As text, which is one value: Ansible goes through each leaf of a structure for every task and host to come.
         return {"changed": False, "name": parsed.name, "spec": json.dumps(spec), "owner": _owner(variables)}
-
-
-def check_groups(groups: Mapping[str, list[str]], registry_host: str | None = None) -> None:
-    """Refuse an inventory that no slice can live in, or whose registry not every play could reach."""
-    for group in _GROUPS:
-        if not groups.get(group):
-            raise SpecError(f"the inventory has no host in the group {group}")
-    known = {"localhost"}.union(*(groups[group] for group in _GROUPS))
-    if registry_host and registry_host not in known:
-        raise SpecError(
-            f"slices_registry_host is {registry_host[:60]}, and must be a worker, a network node or localhost"
-        )
 
 
 def check_switches(switches: Mapping[str, object]) -> None:

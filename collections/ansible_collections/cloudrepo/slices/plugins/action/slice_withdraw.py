@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._asked import (
+    AskedError,
+    answer,
+    refuse_forgotten,
+    registry_answer,
+)
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
-
-_ANSWERS = "slices_host_info"
 
 
 class Holders(NamedTuple):
@@ -50,21 +54,25 @@ class ActionModule(ActionBase):
             }
         )
         variables = task_vars or {}
-        hosts = variables["hostvars"]
-        known = hosts[args["registry_host"]].get(_ANSWERS) or {}
-        if "registry" not in known:
-            raise AnsibleActionFail(
-                f"registry on {args['registry_host']}: {known.get('msg', 'is not part of this run (--limit?)')}"
+        hosts, in_run = variables["hostvars"], set(variables["ansible_play_hosts_all"])
+        try:
+            known = registry_answer(hosts, args["registry_host"])
+            record = next(
+                (each for each in json.loads(known["registry"])["slices"] if each["name"] == args["slice"]), None
             )
-        records = json.loads(known["registry"])["slices"]
-        if not records:
-            return {"changed": False, "known": False, "slice": {}, "hosts": [], "unasked": []}
-        record, workers = records[0], known["workers"].get(args["slice"], [])
-        node = record.get("network_node") or variables["groups"]["network_node"][0]
-        in_run = set(variables["ansible_play_hosts_all"])
-        answers = {host: hosts[host].get(_ANSWERS) or {} for host in {*workers, node} & in_run}
-        found = holders([*workers, node], answers, in_run, args["lost_hosts"])
-        refuse_incomplete(args["slice"], found, answers)
+            if record is None:
+                now = ask_registry(self, {"path": args["registry_path"], "state": "read"}, variables)
+                if now.get("failed") or now.get("unreachable"):
+                    return now
+                refuse_forgotten(now["registry"], args["slice"], {host: answer(hosts, host) for host in in_run})
+                return {"changed": False, "known": False, "slice": {}, "hosts": [], "unasked": []}
+            workers = known["workers"].get(args["slice"], [])
+            node = record.get("network_node") or variables["groups"]["network_node"][0]
+            answers = {host: answer(hosts, host) for host in {*workers, node} & in_run}
+            found = holders([*workers, node], answers, in_run, args["lost_hosts"])
+            refuse_incomplete(args["slice"], found, answers)
+        except AskedError as error:
+            raise AnsibleActionFail(str(error)) from error
         noted = ask_registry(
             self,
             {
@@ -112,16 +120,18 @@ def refuse_incomplete(name: str, found: Holders, answers: Mapping[str, Mapping[s
     """A slice that can't be deleted whole is not touched.
 
     Raises:
-        AnsibleActionFail: hosts that have something of it are not in this run, or gave no answer.
+        AskedError: hosts that have something of it are not in this run, or gave no answer.
     """
     if found.absent:
-        raise AnsibleActionFail(
-            f"slice {name} has parts on {', '.join(found.absent)}, "
-            "not in this run (removed from the inventory, or --limit?)"
+        raise AskedError(
+            printable(
+                f"slice {name} has parts on {', '.join(found.absent)}, "
+                "not in this run (removed from the inventory, or --limit?)"
+            )
         )
     if found.silent:
         reasons = [f"{host}: {_reason(answers[host])}" for host in found.silent]
-        raise AnsibleActionFail(
+        raise AskedError(
             printable(
                 f"slice {name} has parts on {', '.join(found.silent)}, which can't be reached, so nothing is deleted "
                 f"(a worker that is gone for good is named in slices_lost_hosts): {'; '.join(reasons)}"

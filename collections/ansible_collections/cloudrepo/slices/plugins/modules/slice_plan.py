@@ -115,4 +115,10 @@ reserved_at:
   description: When that was, in seconds since 1970.
   returned: success
   type: float
+late_from:
+  description:
+    - From when on, in seconds since 1970, the run should make sure that it still holds the slice before it goes on.
+      That is half of O(hold_timeout) later.
+  returned: success
+  type: float
 """

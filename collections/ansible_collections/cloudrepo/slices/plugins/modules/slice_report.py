@@ -26,30 +26,24 @@ options:
       - It is tried three times, unless another run holds the slice.
     type: dict
     default: {}
-  registry:
-    description:
-      - All slices of it are shown instead of O(slices); a mapping, or JSON text as M(cloudrepo.slices.slice_host_info)
-        returns it.
-    type: dict
-    default: {}
   hosts:
-    description: Hosts that said which VMs they have. A warning names those that did not.
+    description:
+      - Hosts on which M(cloudrepo.slices.slice_host) was registered as C(slices_realized). A warning names those that
+        did not say which VMs they have.
+      - If one of them failed, that is a O(reason).
     type: list
     elements: str
     default: []
-  answers:
-    description: In which variable their answers were registered.
+  reason:
+    description:
+      - Why the first of O(slices) failed. Then the status that the registry is told is V(failed), with this reason, and
+        the task fails after the report.
     type: str
-    default: slices_host_info
-  pending:
-    description: What waits for a restart; each is a warning.
-    type: list
-    elements: str
-    default: []
-  passwords:
-    description: VNC passwords by slice and VM. They are printed, and are not part of the result.
-    type: dict
-    default: {}
+    default: ""
+  warn_pending:
+    description: Whether to warn of each VM that waits for a restart, as a task that is not logged does not.
+    type: bool
+    default: false
   output:
     description: What to print.
     type: str
@@ -73,10 +67,9 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Show every slice
+- name: Show a slice
   cloudrepo.slices.slice_report:
-    registry: "{{ hostvars['network1'].slices_host_info.registry }}"
-    hosts: "{{ groups['workers'] }}"
+    slices: ["{{ planned.record }}"]
 """
 
 RETURN = r"""

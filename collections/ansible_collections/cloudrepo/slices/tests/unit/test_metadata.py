@@ -29,7 +29,10 @@ def tasks_text(name: str) -> str:
     """What the tasks of a file say, and those that it imports or includes."""
     lines = (ROLE / "tasks" / f"{name}.yml").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    return "\n".join([text, *map(tasks_text, re.findall(r"(?:import|include)_tasks: (\w+)\.yml", text))])
+    files = [
+        name for line in re.findall(r"(?:import|include)_tasks: (.*)", text) for name in re.findall(r"(\w+)\.yml", line)
+    ]
+    return "\n".join([text, *map(tasks_text, files)])
 
 
 def options_used(text: str) -> set[str]:

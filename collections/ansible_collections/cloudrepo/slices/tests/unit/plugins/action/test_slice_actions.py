@@ -21,8 +21,14 @@ from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_
 from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
-from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_groups, check_switches, read_spec
+from ansible_collections.cloudrepo.slices.plugins.action.slice_spec import check_switches, read_spec
 from ansible_collections.cloudrepo.slices.plugins.action.slice_withdraw import Holders, holders, refuse_incomplete
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._asked import (
+    AskedError,
+    refuse_forgotten,
+    registry_answer,
+)
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._inventory import check_groups
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._rebuild import RebuildError
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._report import render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
@@ -210,12 +216,50 @@ def test_who_has_something_of_a_slice_and_did_not_say_what() -> None:
 
 
 def test_a_slice_of_which_a_host_says_nothing_is_not_deleted() -> None:
-    with pytest.raises(AnsibleActionFail, match=r"web has parts on worker3, not in this run \(removed.*--limit"):
+    with pytest.raises(AskedError, match=r"web has parts on worker3, not in this run \(removed.*--limit"):
         refuse_incomplete("web", holders(["worker2", "worker3"], ANSWERS, ANSWERS, []), ANSWERS)
-    with pytest.raises(
-        AnsibleActionFail, match=r"web has parts on worker2.*nothing is deleted.*worker2: No route to host$"
-    ):
+    with pytest.raises(AskedError, match=r"web has parts on worker2.*nothing is deleted.*worker2: No route to host$"):
         refuse_incomplete("web", holders(["worker1", "worker2"], ANSWERS, ANSWERS, []), ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({}, "is not part of this run (--limit?)"),
+        ({"network1": {}}, "is not part of this run (--limit?)"),
+        ({"network1": {"slices_host_info": {"unreachable": True, "msg": "no\n \x1b[1mroute"}}}, "no \\x1b[1mroute"),
+    ],
+)
+def test_who_does_not_know_the_registry_says_why(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(AskedError) as caught:
+        registry_answer(said, "network1")
+    assert str(caught.value) == f"registry on network1: {why}"
+
+
+def test_what_the_registry_has_forgotten_is_named() -> None:
+    def stamp(name: str, number: int, of: str) -> dict[str, Any]:
+        return {"name": name, "id": number, "slice": of}
+
+    def refuse(sought: str | None, *stamps: dict[str, Any]) -> None:
+        answers = {"worker1": {"host": {"stamps": stamps}}, "worker2": {"unreachable": True}}
+        refuse_forgotten({"next_id": 1005, "slices": [{"name": "db"}]}, sought, answers)
+
+    older, newer = stamp("VM web/a", 1002, "web"), stamp("VM web/b", 1005, "web")
+    refuse(None, older, stamp("bridge br-int", 0, ""))
+    refuse("db", older, stamp("VM db/a", 1001, "db"))  # Somebody has just made it.
+    refuse("red", older)
+    with pytest.raises(
+        AskedError, match=r"^The registry does not know any slice, but there is VM web/b \(ID 1005\) on w"
+    ):
+        refuse(None, older, newer)
+    with pytest.raises(
+        AskedError, match=r"know slice web, but there is VM web/a \(ID 1002\) on worker1: run the playbook"
+    ):
+        refuse("web", older)
+    with pytest.raises(
+        AskedError, match=r"(VM web/b \(ID 1005\) on worker1, ){4}VM web/b \(ID 1005\) on worker1 and more: "
+    ):
+        refuse("web", *[newer] * 6)
 
 
 SECRETS = {"web": "secret", "db": "hidden"}

@@ -79,15 +79,29 @@ def test_who_is_refused_is_refused_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_host_that_does_not_say_which_vms_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    hostvars = {
-        "worker1": {"slices_host_info": {"unreachable": True, "msg": "x"}},
-        "worker2": {"slices_host_info": {"failed": True, "msg": "no\x1b[31m sudo"}},
-        "worker3": {"slices_host_info": {"vms": [{"slice": "web", "name": "db", "pid": 7, "status": "running"}]}},
+    answers = {
+        "worker1": {"unreachable": True, "msg": "x"},
+        "worker2": {"failed": True, "msg": "no\x1b[31m sudo"},
+        "worker3": {"vms": [{"slice": "web", "name": "db", "pid": 7, "status": "running"}]},
+        "worker4": {},
     }
-    run = Run(monkeypatch, [], hostvars, registry={"slices": [RECORD]}, hosts=list(hostvars))
-    assert [vm["pid"] for vm in run.result["slices"][0]["vms"]] == [None, 7]
-    assert run.warned[0] == "host worker1 is unreachable: whether its VMs run is not known"
-    assert "worker2 no" in run.warned[1] and "\x1b" not in run.warned[1] and len(run.warned) == 2
+    printed, warned = [], []
+    display = SimpleNamespace(display=lambda text, **_options: printed.append(text), warning=warned.append)
+    monkeypatch.setattr(slice_report, "display", display)
+    shown = slice_report.show([RECORD], answers, "text")
+    assert [vm["pid"] for vm in shown["slices"][0]["vms"]] == [None, 7] and len(printed) == 1
+    assert warned == [
+        "host worker1 is unreachable: whether its VMs run is not known",
+        "host worker2 no\\x1b[31m sudo: whether its VMs run is not known",
+        "host worker4 was not asked (--limit?): whether its VMs run is not known",
+    ]
+
+
+def test_what_waits_for_a_restart_is_said_where_the_task_could_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    hostvars = {"worker1": {"slices_realized": {"vms": [], "pending": ["vm db: cores needs a restart"]}}}
+    for warn in (False, True):
+        run = Run(monkeypatch, [], hostvars, slices=[RECORD], hosts=["worker1"], warn_pending=warn)
+        assert run.warned == ["vm db: cores needs a restart"] * warn
 
 
 @pytest.mark.parametrize("answer", [{"failed": True, "msg": "no KVM\x1b[1m"}, {"unreachable": True}])
@@ -96,9 +110,11 @@ def test_a_host_whose_failure_was_ignored_leaves_no_slice_that_runs(
 ) -> None:
     """As after ``ignore_errors`` on a whole play, which keeps a failed task from its rescue."""
     hostvars = {"worker1": {"slices_realized": {"vms": []}}, "worker2": {"slices_realized": answer}}
-    outcome = {**OUTCOME, "status": "running", "reason": ""}
-    asked = {"outcome": outcome, "hosts": list(hostvars), "answers": "slices_realized"}
+    asked = {"outcome": {**OUTCOME, "status": "running"}, "slices": [RECORD], "hosts": list(hostvars)}
     run = Run(monkeypatch, [{"record": RECORD, "changed": True}], hostvars, **asked)
-    reason = "worker2: " + ("no KVM\\x1b[1m" if "msg" in answer else "is unreachable")
-    assert (run.told["status"], run.told["reason"]) == ("failed", reason)
-    assert run.result == {"failed": True, "msg": f"slice web failed: {reason}"}
+    assert (run.told["status"], run.told["reason"]) == ("failed", f"worker2: {answer.get('msg', 'is unreachable')}")
+    why = "no KVM\\x1b[1m" if "msg" in answer else "is unreachable"
+    assert run.result == {"failed": True, "msg": f"slice web failed: worker2: {why}"}
+    # Nothing is reserved in check mode, so that nothing is recorded.
+    run = Run(monkeypatch, [], hostvars, **asked | {"outcome": {}, "reason": "disk full"})
+    assert run.result == {"failed": True, "msg": "slice web failed: disk full"} and run.asked == 0
