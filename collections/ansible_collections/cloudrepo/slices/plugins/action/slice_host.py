@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.validation import check_type_dict
 from ansible.plugins.action import ActionBase
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_host
@@ -32,14 +33,15 @@ class ActionModule(ActionBase):
         return call(self, MODULE, args, task_vars or {})
 
 
-def own_passwords(passwords: Any, share: Any) -> Any:
-    """The passwords of a share's own VMs: a host is not sent those of others. Both are what an option may be.
+def own_passwords(passwords: Any, share: Any) -> dict[str, str]:
+    """The passwords of a share's own VMs: a host is not sent those of others. Both are whatever is taken for a dict.
 
-    All of them if either is no such thing, which is for the module to refuse, before anything is sent.
+    Raises:
+        AnsibleActionFail: either is not. That it is the module's to refuse is no reason to send it secrets.
     """
     try:
         known: Mapping[str, str] = check_type_dict(passwords)
         names = [vm["name"] for vm in check_type_dict(share or {}).get("vms") or []]
         return {name: known[name] for name in names if name in known}
-    except (TypeError, KeyError):
-        return passwords
+    except (TypeError, KeyError, AttributeError):
+        raise AnsibleActionFail("slice_host: share or vnc_passwords is no dict that a plan could have") from None

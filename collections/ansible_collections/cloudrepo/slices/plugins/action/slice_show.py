@@ -23,6 +23,7 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._asked import (
 )
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._inventory import check_groups
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._schema import SpecError
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
 
 
 class ActionModule(ActionBase):
@@ -55,16 +56,18 @@ class ActionModule(ActionBase):
                 in_run = {host: answer(hosts, host) for host in variables["ansible_play_hosts"]}
                 refuse_forgotten(now["registry"], args["slice"], in_run)
         except (AskedError, SpecError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(printable(str(error))) from error
         if args["slice"] and not known["workers"]:
-            raise AnsibleActionFail(f"there is no slice {args['slice']}")
+            raise AnsibleActionFail(printable(f"there is no slice {args['slice']}"))
         secrets: Mapping[str, Any] = {"passwords": {}}
         if args["passwords"]:
             with self._unlogged():
                 asked = {"path": args["registry_path"], "state": "passwords", "admins": args["admins"]}
                 secrets = ask_registry(self, asked, variables)
             if secrets.get("failed") or secrets.get("unreachable"):
-                return {"failed": True, "msg": secrets.get("msg", "")}
+                # Of what is no answer, the message has a part.
+                why = "what the registry's host said is no answer" if "module_stdout" in secrets else secrets["msg"]
+                return {"failed": True, "msg": f"the passwords can't be read: {why}"}
         having = dict.fromkeys(host for some in known["workers"].values() for host in some if host in workers)
         return show(
             json.loads(known["registry"])["slices"],

@@ -30,7 +30,7 @@ options:
     description:
       - Hosts on which M(cloudrepo.slices.slice_host) was registered as C(slices_realized). A warning names those that
         did not say which VMs they have.
-      - If one of them failed, that is a O(reason).
+      - If one of them failed, that is a O(reason). Needs O(slices), as that does.
     type: list
     elements: str
     default: []

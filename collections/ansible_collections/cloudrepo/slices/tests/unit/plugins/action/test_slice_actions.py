@@ -280,9 +280,12 @@ def test_a_host_without_vms_gets_no_password(share: Any) -> None:
 
 
 @pytest.mark.parametrize("share", ["{", "[]", [1], {"vms": [{}]}, {"vms": [1]}])
-def test_what_is_no_share_is_for_the_module_to_refuse(share: Any) -> None:
-    assert own_passwords(SECRETS, share) == SECRETS
-    assert own_passwords("no dict", {"vms": [{"name": "db"}]}) == "no dict"
+def test_what_is_no_share_is_not_sent_any_password(share: Any) -> None:
+    with pytest.raises(AnsibleActionFail, match=r"^slice_host: share or vnc_passwords is no dict") as caught:
+        own_passwords(SECRETS, share)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(AnsibleActionFail):
+        own_passwords("no dict", {"vms": [{"name": "db"}]})
 
 
 @pytest.mark.parametrize("first", ["slice_spec", "slice_host_info"])
