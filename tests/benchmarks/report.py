@@ -48,7 +48,11 @@ def goal_table(results: Mapping[str, Any]) -> str:
         in_plays = _judged(goal.in_plays(nothing)) if nothing and goal.unit == "s" else ["", "", ""]
         rows.append([goal.text, *_judged(goal), *in_plays])
     head = ("goal", "measured", "limit", "", f"in plays of nothing, {NOTHING} s for the limits", "limit", "")
-    return "".join(f"{line}\n" for line in _table(head, rows))
+    about = (
+        f"The goals were set on a machine on which a play of nothing takes {NOTHING} s. Whether they are met is said for "
+        "seconds, and besides, where a machine's speed matters, for plays of nothing."
+    )
+    return "".join(f"{line}\n" for line in [about, "", *_table(head, rows)])
 
 
 def with_figures(readme: str, results: Mapping[str, Any]) -> str:
@@ -72,7 +76,8 @@ def _machine(results: Mapping[str, Any]) -> str:
 
 def _runs(times: Times) -> str:
     most = {kind: max(len(runs) for counts in times[kind].values() for runs in counts.values()) for kind in times}
-    return f"{most['ours']} runs (loops {most['loops']})" if "loops" in most else f"{most['ours']} runs"
+    loops = f" (loops {most['loops']})" if most.get("loops", most["ours"]) != most["ours"] else ""
+    return f"{most['ours']} runs{loops}"
 
 
 def _counts(times: Times, what: str) -> list[int]:
