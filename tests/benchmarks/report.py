@@ -49,8 +49,8 @@ def goal_table(results: Mapping[str, Any]) -> str:
         rows.append([goal.text, *_judged(goal), *in_plays])
     head = ("goal", "measured", "limit", "", f"in plays of nothing, {NOTHING} s for the limits", "limit", "")
     about = (
-        f"The goals were set on a machine on which a play of nothing takes {NOTHING} s. Whether they are met is said for "
-        "seconds, and besides, where a machine's speed matters, for plays of nothing."
+        f"The goals were set on a machine on which a play of nothing takes {NOTHING} s. Whether they are met is "
+        "said for seconds, and besides, where a machine's speed matters, for plays of nothing."
     )
     return "".join(f"{line}\n" for line in [about, "", *_table(head, rows)])
 
