@@ -187,7 +187,9 @@ def checks_of(guest: Guest, record: Record, guests: dict[str, Guest], outside: s
         if any(end["vm"] == guest.name for end in link["endpoints"]):
             checks += link_checks(guest, link, guests)
     if guest.internet:
-        checks.append(Check("internet", f"reaches {outside} through NAT", f"ping -c 1 -W 5 {outside}"))
+        # One packet may get lost on a machine that is busy with guests.
+        ping = f"ping -c 1 -W 5 {outside}"
+        checks.append(Check("internet", f"reaches {outside} through NAT", f"{ping} || {ping}"))
         checks += isolation_checks(guest, guest.internet, record, guests)
     else:
         checks.append(Check("no_internet", f"does not reach {outside}", f"ping -c 1 -W 2 {outside}", False))
