@@ -53,12 +53,21 @@ attributes:
 """
 
 EXAMPLES = r"""
+- name: Ask the hosts
+  cloudrepo.slices.slice_host_info:
+    roles: "{{ ['worker'] * ('workers' in group_names) + ['network'] * ('network_node' in group_names) }}"
+    registry_path: "{{ '/var/lib/cloudrepo/registry/slices.sqlite' if inventory_hostname == 'network1' else omit }}"
+    slice: web
+  become: true
+  register: slices_host_info
+
 - name: Note that the slice is being deleted
   cloudrepo.slices.slice_withdraw:
     slice: web
-    registry_path: /var/lib/cloudrepo/registry.db
+    registry_path: /var/lib/cloudrepo/registry/slices.sqlite
     registry_host: network1
   delegate_to: network1
+  become: true
   run_once: true
   register: withdrawn
 """
