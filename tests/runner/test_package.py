@@ -147,7 +147,9 @@ def test_ctrl_c_ends_all_that_the_run_has_started(tmp_path: Path) -> None:
     groups = {"workers": {"hosts": {"one": local}}, "network_node": {"hosts": {"two": local}}}
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps(groups))
-    caller = subprocess.Popen([sys.executable, "-c", _CALLER, inventory, ROOT], stderr=subprocess.PIPE, text=True)
+    # A shell that starts something in the background has it ignore Ctrl-C, and the tests may be such a thing.
+    argv = ["env", "--default-signal", sys.executable, "-c", _CALLER, str(inventory), str(ROOT)]
+    caller = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("at-it.*"))) < 2:
         assert caller.poll() is None and time.monotonic() < deadline
