@@ -11,13 +11,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BASE_DIR = "/var/lib/cloudrepo/vm_images"
 IMAGE = Path("/var/cache/cloudrepo-lab/images/cirros-0.6.2-x86_64-disk.img")
+SMALL = "/var/lib/cloudrepo/small"
 WORKERS = ("worker1", "worker2", "worker3")
 
 
-def test_an_image_is_sent_once_to_each_worker(run_playbook: Any, run_module: Any, tmp_path: Path) -> None:
-    """The second deploy has no image to read on the controller: it can have neither sent nor hashed it."""
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_an_image_is_sent_once_to_each_worker(
+    pipelining: bool, run_playbook: Any, run_module: Any, tmp_path: Path
+) -> None:
+    """With pipelining it follows the module's options, without it is a file of its own.
+
+    The second deploy has no image to read on the controller: it can have neither sent nor hashed it.
+    """
     image = tmp_path / "imgonce.img"
     shutil.copyfile(IMAGE, image)
     sha256 = hashlib.sha256(image.read_bytes()).hexdigest()
@@ -27,6 +36,7 @@ def test_an_image_is_sent_once_to_each_worker(run_playbook: Any, run_module: Any
         "slice_spec": {"name": "imgonce", "vms": vms},
         "slices_flavors": [flavor],
         "slices_image_dir": str(tmp_path),
+        "ansible_pipelining": pipelining,
     }
     try:
         first = run_playbook("deploy_slice", **wanted)
@@ -45,4 +55,30 @@ def test_an_image_is_sent_once_to_each_worker(run_playbook: Any, run_module: Any
         for worker in WORKERS:
             for name in (image.name, f"{image.name}.json"):
                 run_module(worker, "ansible.builtin.file", {"path": f"{BASE_DIR}/{name}", "state": "absent"})
+    assert deleted.rc == 0, deleted.output
+
+
+def test_an_image_for_which_there_is_no_room(run_playbook: Any, run_module: Any, tmp_path: Path) -> None:
+    """The module ends while the image is on its way, and what it said is what the user is told."""
+    (tmp_path / "large.img").write_bytes(bytes(64 * 2**20))
+    wanted = {
+        "slice_spec": {"name": "noroom", "vms": [{"name": "a", "flavor": "own", "worker": "worker1"}]},
+        "slices_flavors": [{"name": "own", "cores": 1, "memory_gb": 0.25, "disk_gb": 1, "image": "large.img"}],
+        "slices_image_dir": str(tmp_path),
+        "slices_base_dir": SMALL,
+        "slices_overcommit": {"disk": 100},
+    }
+    run_module("worker1", "ansible.builtin.file", {"path": SMALL, "state": "directory"})
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", SMALL]
+    assert not run_module("worker1", "ansible.builtin.command", {"argv": mount})["failed"]
+    try:
+        deployed = run_playbook("deploy_slice", **wanted)
+        left = run_module("worker1", "ansible.builtin.command", {"argv": ["ls", "-A", SMALL]})["stdout"]
+    finally:
+        run_module("worker1", "ansible.builtin.command", {"argv": ["umount", SMALL]})
+        run_module("worker1", "ansible.builtin.file", {"path": SMALL, "state": "absent"})
+        deleted = run_playbook("delete_slice", slice="noroom")
+    assert deployed.rc != 0
+    assert "base image large.img can't be stored: No space left on device" in deployed.output, deployed.output
+    assert left == ""
     assert deleted.rc == 0, deleted.output

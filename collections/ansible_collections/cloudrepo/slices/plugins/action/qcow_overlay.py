@@ -9,8 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, Any
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
@@ -21,12 +25,13 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._images import ch
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay, check_size
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, call
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, Send, call, can_send
 
 Result = dict[str, Any]
 
 MODULE = Module("qcow_overlay", _ensure_overlays)
 _IMAGE_DIR = "/tmp/vm_images"
+_BLOCK = 2**20
 
 
 class ActionModule(ActionBase):
@@ -46,33 +51,64 @@ class ActionModule(ActionBase):
         missing = result.get("missing_images")
         if missing and not result.get("failed"):
             check_all(missing, image_dir, host)
-            incoming = {}
-            for entry in missing:
-                refuse_if_orphaned(playbook)
-                incoming[entry["image"]] = self._send(entry["image"], image_dir, host)
             refuse_if_orphaned(playbook)
-            args["_incoming"] = incoming
-            result = call(self, MODULE, args, variables)
+            images = [entry["image"] for entry in missing]
+            result = self._call_with([os.path.join(image_dir, image) for image in images], args, variables, host)
 
         result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, host))
         return result
 
-    def _send(self, image: str, image_dir: str, host: str) -> Result:
-        local = os.path.join(image_dir, image)
-        size = os.path.getsize(local)
+    def _call_with(self, images: list[str], args: Result, variables: Result, host: str) -> Result:
+        """Call the module with the images that it lacks, after its options where that is possible."""
+        incoming: dict[str, Result] = {
+            os.path.basename(image): {"size": os.path.getsize(image), "sha256": "", "path": ""} for image in images
+        }
+        send: Send | None = None
         if self._task.check_mode:
-            return {"size": size, "sha256": "", "path": ""}
-        Display().display(f"sending {image} ({megabytes(size)} MB) to {host}")
+            pass
+        elif can_send(self, variables):
+            send = partial(write_images, images, host)
+        else:
+            playbook = os.getppid()
+            for image in images:
+                refuse_if_orphaned(playbook)
+                incoming[os.path.basename(image)].update(self._transfer(image, host))
+            refuse_if_orphaned(playbook)
+        return call(self, MODULE, {**args, "_incoming": incoming}, variables, send)
+
+    def _transfer(self, image: str, host: str) -> Result:
+        """Copy an image to the host as a file of its own. Returns where it is there, and its SHA-256."""
+        announce(image, host)
         shell = self._connection._shell
         folder = shell.tmpdir or self._make_tmp_path()
-        remote = shell.join_path(folder, image)
-        run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
-        with ThreadPoolExecutor(1) as pool:  # The image is read for its hash while it is on its way.
-            sha256 = pool.submit(fingerprint, local, run_dir)
-            self._transfer_file(local, remote)
+        remote = shell.join_path(folder, os.path.basename(image))
+        with hashing(image) as sha256:
+            self._transfer_file(image, remote)
         # Nobody but the remote user and the one it becomes may read the image on its way.
         self._fixup_perms2((folder, remote), execute=False)
-        return {"size": size, "sha256": sha256.result(), "path": remote}
+        return {"sha256": sha256.result(), "path": remote}
+
+
+def write_images(images: list[str], host: str, pipe: IO[bytes]) -> None:
+    """Write images to what the module reads: each followed by its SHA-256, in hex."""
+    for image in images:
+        announce(image, host)
+        with hashing(image) as sha256, open(image, "rb") as file:
+            shutil.copyfileobj(file, pipe, _BLOCK)
+        pipe.write(sha256.result().encode())
+
+
+def announce(image: str, host: str) -> None:
+    """Say what takes so long."""
+    Display().display(f"sending {os.path.basename(image)} ({megabytes(os.path.getsize(image))} MB) to {host}")
+
+
+@contextmanager
+def hashing(image: str) -> Iterator[Future[str]]:
+    """The SHA-256 of an image, for which it is read while it is on its way."""
+    run_dir = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined]  # Settings become attributes when they load.
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(fingerprint, image, run_dir)
 
 
 def refuse_if_orphaned(playbook: int) -> None:

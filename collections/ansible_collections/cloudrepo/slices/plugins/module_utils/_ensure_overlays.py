@@ -69,7 +69,8 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     overlays = parse(params["overlays"])
     users = image_users(overlays)
     cached = scan_images(base_dir, users)
-    incoming = {name: Incoming(**sent) for name, sent in params["_incoming"].items() if name not in cached}
+    sent = {name: Incoming(**image) for name, image in params["_incoming"].items()}
+    incoming = {name: image for name, image in sent.items() if name not in cached}
     _check_sizes(overlays, cached)
     missing = [image for image in users if image not in cached and image not in incoming]
     if missing:
@@ -77,6 +78,10 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         plan(overlays, scan(folder), owner, params["purge"], can_grow=lambda name: True)
         return {"changed": False, "missing_images": [_missing(base_dir, name, overlays) for name in missing]}
 
+    if not check_mode:
+        # That can take minutes, and is no reason for others to wait. All are taken, as one comes after the other.
+        for name, image in sent.items():
+            store_image(base_dir, name, image, users[name])
     with ExitStack() as stack:
         if not check_mode:
             stack.enter_context(locked(folder))
@@ -88,10 +93,8 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         result = _result(actions, [*incoming, *adopted], sizes, pending)
         if check_mode:
             return result
-        for name, sent in incoming.items():
-            store_image(base_dir, name, sent, users[name])
-        for name, image in adopted.items():
-            adopt_image(base_dir, name, image)
+        for name, found in adopted.items():
+            adopt_image(base_dir, name, found)
         stored = scan_images(base_dir, users)
         _check_sizes(overlays, stored)
         applied = apply(host, actions, {name: image.header for name, image in stored.items()}, owner)

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager, suppress
-from typing import Iterator, Optional
+from typing import BinaryIO, Iterator, Optional
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._caller import refuse_if_gone
 from ansible_collections.cloudrepo.slices.plugins.module_utils._names import PATH_RULE, is_path
@@ -131,11 +131,42 @@ def _is_at(folder: str, descriptor: int) -> bool:
         return False
 
 
+@contextmanager
+def held_part(path: str) -> Iterator[BinaryIO]:
+    """A new file for what takes long to write, in the folder of ``path``, which others may hold and change meanwhile.
+
+    It is removed at the end, unless it was renamed.
+    """
+    part = part_path(path)
+    with locked(os.path.dirname(path)):
+        remove_parts(os.path.dirname(path))
+        file = open(part, "xb")  # noqa: SIM115  # Others wait for the folder, not for the file.
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        with file:
+            yield file
+    finally:
+        remove_file(part)
+
+
 def remove_parts(folder: str) -> None:
     """Remove what dead processes left in a folder that we hold."""
     for name in os.listdir(folder):
-        if is_part(name):
-            remove_file(os.path.join(folder, name))
+        path = os.path.join(folder, name)
+        if is_part(name) and not _is_held(path):
+            remove_file(path)
+
+
+def _is_held(part: str) -> bool:
+    """Whether somebody is still writing this file, without holding its folder."""
+    try:
+        with open(part, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # It is gone, or is no file that we write.
+        return False
 
 
 def tidy(folder: str) -> None:

@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import shutil
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+import sys
+from contextlib import suppress
+from typing import BinaryIO, Dict, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
+    held_part,
     locked,
-    part_path,
-    remove_file,
     remove_parts,
     sync_folder,
     write_whole,
@@ -23,12 +24,15 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._items import Ite
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import Header, HeaderError, read_header
 
 _BLOCK = 2**20
+_SYNCED_AT_ONCE = 2**26
+# fcntl has its name from Python 3.10 on.
+_F_SETPIPE_SZ = 1031
 
 
 class Incoming(NamedTuple):
-    """A base image that the controller sent: where it lies on this host, and what must have arrived.
+    """A base image that the controller sent: what must have arrived, and where it lies on this host.
 
-    In check mode nothing was sent and ``path`` is empty.
+    If ``path`` is empty it comes on standard input, followed by its SHA-256 in hex. In check mode nothing comes.
     """
 
     size: int
@@ -107,57 +111,72 @@ def image_header(where: str, path: str) -> Header:
 
 
 def store_image(base_dir: str, image: str, incoming: Incoming, where: str) -> None:
-    """Move a base image that arrived into the cache, once it is known to be what was sent.
+    """Put a base image that arrives into the cache, once it is known to be what was sent.
 
     If another deploy was faster, its image stays.
     """
     path = os.path.join(base_dir, image)
-    part = part_path(path)
-    # All the time: so whoever holds the cache knows that a part in it is nobody's.
-    with locked(base_dir):
-        remove_parts(base_dir)
+    with held_part(path) as part:
+        label = "%s: base image %s" % (where, image)
         try:
-            _move(incoming.path, part)
-            size, sha256 = _fingerprint(part)
-            if (size, sha256) != (incoming.size, incoming.sha256):
-                raise ItemError(
-                    "%s: base image %s did not arrive whole: %d bytes with SHA-256 %s, sent were %d with %s"
-                    % (where, image, size, sha256, incoming.size, incoming.sha256)
-                )
-            check_base(where, image, image_header(where, part))
+            sha256 = _fill(part, incoming, label)
+        except OSError as error:
+            raise ItemError("%s can't be stored: %s" % (label, error.strerror or error)) from error
+        check_base(where, image, image_header(where, part.name))
+        with locked(base_dir):
             if not os.path.lexists(path):
-                _write_sidecar(path, size, sha256)
-                os.rename(part, path)
+                _write_sidecar(path, incoming.size, sha256)
+                os.rename(part.name, path)
                 sync_folder(base_dir)
-        finally:
-            remove_file(part)
 
 
-def _move(source: str, target: str) -> None:
-    """Rename where that is possible, else copy. Either way the file is ours then, and readable to QEMU's user."""
-    try:
-        os.rename(source, target)
-    except OSError:  # Another file system, or another user's folder.
-        shutil.copyfile(source, target)
-    if os.stat(target).st_uid != os.geteuid():
-        os.chown(target, os.geteuid(), os.getegid())
-    os.chmod(target, 0o644)
+def _fill(part: BinaryIO, incoming: Incoming, label: str) -> str:
+    """Write what arrives to a file and to the disk, and refuse it unless it is what was sent.
+
+    Returns:
+        Its SHA-256.
+    """
+    os.fchmod(part.fileno(), 0o644)
+    if incoming.path:
+        with open(incoming.path, "rb") as sent:
+            sha256, expected = _copy(sent, part, incoming.size), incoming.sha256
+    else:
+        with suppress(OSError):  # It is no pipe, and works as well.
+            fcntl.fcntl(sys.stdin, _F_SETPIPE_SZ, _BLOCK)
+        sha256 = _copy(sys.stdin.buffer, part, incoming.size)
+        expected = sys.stdin.buffer.read(len(sha256)).decode("ascii", "replace")
+    size = os.path.getsize(part.name)
+    if size != incoming.size:
+        raise ItemError("%s did not arrive whole: %d of %d bytes" % (label, size, incoming.size))
+    if sha256 != expected:
+        raise ItemError("%s did not arrive whole: its SHA-256 is %s, sent was %s" % (label, sha256, expected))
+    return sha256
 
 
-def _fingerprint(path: str) -> Tuple[int, str]:
-    """Size and SHA-256 of what is on the disk."""
+def _copy(source: BinaryIO, target: BinaryIO, size: int) -> str:
+    """Copy so many bytes, or what there is, to the disk. Returns their SHA-256."""
     import hashlib  # What takes long to import waits until an image arrives.
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     digest = hashlib.sha256()
-    size = 0
-    with open(path, "rb") as file, ThreadPoolExecutor(1) as pool:
-        synced = pool.submit(os.fsync, file.fileno())  # The disk writes while the processor hashes.
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            digest.update(block)
-            size += len(block)
-        synced.result()
-    return size, digest.hexdigest()
+    block = memoryview(bytearray(_BLOCK))
+    copied = 0
+    synced: List[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:  # The disk writes while the rest is on its way.
+        while copied < size:
+            count = source.readinto1(block[: size - copied])  # type: ignore[attr-defined]  # All files of bytes have it.
+            if not count:
+                break
+            digest.update(block[:count])
+            target.write(block[:count])
+            copied += count
+            if copied >= _SYNCED_AT_ONCE * (len(synced) + 1):
+                synced.append(pool.submit(os.fdatasync, target.fileno()))
+        target.flush()
+        synced.append(pool.submit(os.fsync, target.fileno()))
+    for each in synced:
+        each.result()
+    return digest.hexdigest()
 
 
 def _write_sidecar(path: str, size: int, sha256: Optional[str]) -> None:

@@ -20,13 +20,13 @@ import json
 import marshal
 import shlex
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
-from typing import Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from ansible import constants
 from ansible.errors import AnsibleValueOmittedError
@@ -45,7 +45,8 @@ _FOLDER = Path(_called.__file__).parent
 _UNCHECKED = (1).to_bytes(4, "little") + bytes(8)
 _DISCOVERED = ("", "auto", "auto_legacy", "auto_silent", "auto_legacy_silent")
 
-# On standard input are one line that reads the rest, the code, and the order. Not on the command line, which sudo logs.
+# On standard input are one line that reads the code, the code, one line with the order, and what that may be about.
+# Not on the command line, which sudo logs.
 _COMMAND = "import sys; exec(eval(sys.stdin.buffer.readline()))"
 # The working folder is no place to import from. Some builds of Python have no memfd_create.
 _BOOT = """
@@ -60,7 +61,7 @@ code.write(sys.stdin.buffer.read(SIZE))
 code.flush()
 sys.path.insert(0, "/proc/self/fd/%d" % code.fileno())
 from PACKAGE._called import main
-main(sys.stdin.buffer.read())
+main(sys.stdin.buffer.readline())
 """.replace("PACKAGE", _PACKAGE)
 
 
@@ -104,7 +105,22 @@ class Module(NamedTuple):
         return [option for option, spec in self.room.ARGUMENTS.items() if spec.get("no_log")]
 
 
-def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables: dict[str, Any]) -> Result:
+# What writes to the standard input of a command on a host.
+Send = Callable[[IO[bytes]], None]
+
+
+def can_send(action: ActionBase, variables: dict[str, Any]) -> bool:
+    """Whether a call can be followed by more than fits into memory: it is our own, over Ansible's SSH connection."""
+    return _own_python(action, variables) is not None and hasattr(action._connection, "_send_initial_data")
+
+
+def call(
+    action: ActionBase,
+    module: Module,
+    args: Mapping[str, Any],
+    variables: dict[str, Any],
+    send: Send | None = None,
+) -> Result:
     """Have a module do its work on the host that an action is connected to.
 
     Args:
@@ -112,15 +128,18 @@ def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables:
         module: what is to be done.
         args: its options.
         variables: the task's variables.
+        send: writes what the module reads from its standard input, where ``can_send``.
 
     Returns:
         What the module returns. If nothing came that is an answer, ``module_stdout`` and ``module_stderr``, as of any.
     """
-    python = _python(action, variables)
-    background = action._task.async_val
-    if background or not python or not action._is_pipelining_enabled("new"):
+    python = _own_python(action, variables)
+    if python is None:
         result: Result = action._execute_module(
-            module_name=module.full_name, module_args=dict(args), task_vars=variables, wrap_async=background
+            module_name=module.full_name,
+            module_args=dict(args),
+            task_vars=variables,
+            wrap_async=action._task.async_val,
         )
         return result
     params, errors = checked(module, args)
@@ -128,10 +147,11 @@ def call(action: ActionBase, module: Module, args: Mapping[str, Any], variables:
         return {"failed": True, "msg": f"{module.name}: {'; '.join(errors)}"}
     code = _code(module.file)
     boot = repr(_BOOT.replace("SIZE", str(len(code)))).encode()
-    said = action._low_level_execute_command(
-        f"{action._compute_environment_string()} {shlex.join([python, '-c', _COMMAND, module.full_name])}".strip(),
-        in_data=b"\n".join([boot, code]) + _order(module, params, action, variables),
-    )
+    with _followed_by(action._connection, send) if send else nullcontext():
+        said = action._low_level_execute_command(
+            f"{action._compute_environment_string()} {shlex.join([python, '-c', _COMMAND, module.full_name])}".strip(),
+            in_data=b"\n".join([boot, code]) + _order(module, params, action, variables) + b"\n",
+        )
     secrets = [text for option in module.secrets for text in _texts(params.get(option))]
     answer: Result = {**_answer(said), "invocation": {"module_args": _told(module, params)}}
     if secrets:  # Without any, going through a large answer costs time for nothing.
@@ -159,6 +179,32 @@ def _messages(found: ValidationResult) -> list[str]:
         f"unsupported parameters: {error.msg}" if isinstance(error, UnsupportedError) else error.msg
         for error in found.errors.errors
     ]
+
+
+@contextmanager
+def _followed_by(connection: Any, send: Send) -> Iterator[None]:
+    """Have Ansible's SSH connection send more after a command's input, which it wants to have in memory."""
+    send_input = connection._send_initial_data
+
+    def send_all(pipe: IO[bytes], data: bytes, process: Any) -> None:
+        with suppress(BrokenPipeError):  # The host has ended early. Its answer says why.
+            pipe.write(data)
+            send(pipe)
+            pipe.flush()
+        send_input(pipe, b"", process)
+
+    connection._send_initial_data = send_all
+    try:
+        yield
+    finally:
+        del connection._send_initial_data
+
+
+def _own_python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:
+    """The Python of the host, if modules can be run in our own way there."""
+    if action._task.async_val or not action._is_pipelining_enabled("new"):
+        return None
+    return _python(action, variables) or None
 
 
 def _python(action: ActionBase, variables: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import (
+    held_part,
     locked,
     part_path,
     tidy,
@@ -54,6 +55,16 @@ def test_what_a_dead_process_leaves_is_tidied_and_never_taken_for_anything(tmp_p
     (tmp_path / ".config").touch()
     tidy(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [".config"]
+
+
+def test_what_somebody_is_still_writing_is_left_alone(tmp_path: Path) -> None:
+    Path(part_path(str(tmp_path / "base.img"))).touch()
+    with held_part(str(tmp_path / "base.img")) as first, held_part(str(tmp_path / "base.img")) as second:
+        with locked(str(tmp_path)):
+            tidy(str(tmp_path))
+        assert {str(path) for path in tmp_path.iterdir()} == {first.name, second.name}
+        os.rename(first.name, tmp_path / "base.img")
+    assert [path.name for path in tmp_path.iterdir()] == ["base.img"]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

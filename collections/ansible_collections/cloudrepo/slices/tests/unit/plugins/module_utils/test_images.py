@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,40 @@ def test_a_bad_image_leaves_nothing(
     with pytest.raises(ItemError, match=message) as error:
         store_image(str(cache), "base.img", incoming, WHERE)
     assert str(error.value).startswith(WHERE)
+    assert list(cache.iterdir()) == []
+
+
+def follows(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    """Something comes on standard input, of which a part has been read already."""
+    stdin = io.BufferedReader(io.BytesIO(b"the order\n" + sent))  # type: ignore[arg-type]  # typeshed wants a RawIOBase.
+    stdin.readline()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stdin))
+
+
+def test_images_come_on_standard_input_one_after_the_other(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [recorded("base"), recorded("base") + bytes(3 * 2**20)]
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    follows(monkeypatch, b"".join(content + sha256.encode() for content, sha256 in zip(contents, hashes, strict=True)))
+    for image, content, sha256 in zip(("a.img", "b.img"), contents, hashes, strict=True):
+        store_image(str(cache), image, Incoming(len(content), "", ""), WHERE)
+        assert (cache / image).read_bytes() == content
+        assert json.loads((cache / f"{image}.json").read_text()) == {"size": len(content), "sha256": sha256}
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (recorded("base")[:-1], "did not arrive whole: 639 of 640 bytes"),
+        (recorded("base"), "did not arrive whole: its SHA-256 is [0-9a-f]{64}, sent was $"),
+        (recorded("base") + b"0" * 64, "did not arrive whole: its SHA-256 is [0-9a-f]{64}, sent was 0{64}$"),
+    ],
+)
+def test_an_image_that_breaks_off_leaves_nothing(
+    sent: bytes, message: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follows(monkeypatch, sent)
+    with pytest.raises(ItemError, match=message):
+        store_image(str(cache), "base.img", Incoming(len(recorded("base")), "", ""), WHERE)
     assert list(cache.iterdir()) == []
 
 
@@ -140,6 +176,6 @@ def test_an_image_is_on_the_disk_before_it_has_its_name(
 
     sent = arrived(tmp_path / "sent", recorded("base"))
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="the disk is broken"):
+    with pytest.raises(ItemError, match=r"base image base\.img can't be stored: the disk is broken"):
         store_image(str(cache), "base.img", sent, WHERE)
     assert list(cache.iterdir()) == []
