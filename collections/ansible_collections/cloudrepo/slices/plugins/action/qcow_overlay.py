@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any
 
@@ -94,6 +95,11 @@ def write_images(images: list[str], host: str, pipe: IO[bytes]) -> None:
     for image in images:
         announce(image, host)
         with hashing(image) as sha256, open(image, "rb") as file:
+            pipe.flush()
+            if sys.platform == "linux":
+                with suppress(OSError):  # Not every file system can, and what is left is copied.
+                    while os.sendfile(pipe.fileno(), file.fileno(), None, _BLOCK):
+                        pass
             shutil.copyfileobj(file, pipe, _BLOCK)
         pipe.write(sha256.result().encode())
 
