@@ -184,14 +184,12 @@ def _messages(found: ValidationResult) -> list[str]:
 @contextmanager
 def _followed_by(connection: Any, send: Send) -> Iterator[None]:
     """Have Ansible's SSH connection send more after a command's input, which it wants to have in memory."""
-    send_input = connection._send_initial_data
 
-    def send_all(pipe: IO[bytes], data: bytes, process: Any) -> None:
-        with suppress(BrokenPipeError):  # The host has ended early. Its answer says why.
+    def send_all(pipe: IO[bytes], data: bytes, _process: Any) -> None:
+        # A host that ends early closes the pipe, and why it did is in its answer.
+        with suppress(BrokenPipeError), pipe:
             pipe.write(data)
             send(pipe)
-            pipe.flush()
-        send_input(pipe, b"", process)
 
     connection._send_initial_data = send_all
     try:

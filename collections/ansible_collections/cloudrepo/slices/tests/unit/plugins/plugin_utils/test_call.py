@@ -15,7 +15,7 @@ import zipfile
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from ansible import constants
@@ -247,3 +247,31 @@ def test_the_host_s_log_is_told_as_ansible_is_configured(
     params, _errors = _call.checked(module, {"roles": []})
     order = json.loads(_call._order(module, params, Action(tmp_path, **task), variables))  # type: ignore[arg-type]
     assert order["log"].startswith(logged.partition(" roles")[0]) and bool(order["log"]) == bool(logged)
+
+
+class Connection:
+    """Ansible's SSH connection has a method of this name."""
+
+    def _send_initial_data(self, pipe: Any, data: bytes, process: Any) -> None:
+        raise AssertionError("for this command it is another")
+
+
+@pytest.mark.parametrize(("command", "arrived"), [("cat", b"optionsimage"), ("exec 0<&-", b"")])
+def test_what_follows_the_options_is_sent_to_a_command_that_reads_it(command: str, arrived: bytes) -> None:
+    """And one that ends before is no error of its own: what it said is what counts."""
+
+    def image(pipe: IO[bytes]) -> None:
+        pipe.write(b"image")
+
+    connection = Connection()
+    with subprocess.Popen(["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if not arrived:
+            process.wait()
+        with _call._followed_by(connection, image):
+            connection._send_initial_data(process.stdin, b"options", process)
+        assert process.stdin is not None
+        assert process.stdin.closed
+        assert process.stdout is not None
+        assert process.stdout.read() == arrived
+    with pytest.raises(AssertionError, match="another"):
+        connection._send_initial_data(None, b"", None)
