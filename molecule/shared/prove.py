@@ -187,8 +187,7 @@ def checks_of(guest: Guest, record: Record, guests: dict[str, Guest], outside: s
         if any(end["vm"] == guest.name for end in link["endpoints"]):
             checks += link_checks(guest, link, guests)
     if guest.internet:
-        # One packet, which has to arrive; a machine that is busy with guests may take its time.
-        checks.append(Check("internet", f"reaches {outside} through NAT", f"ping -c 1 -W 20 {outside}"))
+        checks.append(Check("internet", f"reaches {outside} through NAT", f"ping -c 1 -W 5 {outside}"))
         checks += isolation_checks(guest, guest.internet, record, guests)
     else:
         checks.append(Check("no_internet", f"does not reach {outside}", f"ping -c 1 -W 2 {outside}", False))

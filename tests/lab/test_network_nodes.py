@@ -40,16 +40,25 @@ def play(run_playbook: Any) -> Iterator[Any]:
         assert played.rc == rc, played.output
         return played
 
+    reach_the_internet()
     more = run_playbook("lab_up", "-e", f"@{NODES / 'lab.yml'}")
     assert more.rc == 0, more.output
     try:
+        reach_the_internet()
         run("prepare_hosts")
         yield run
     finally:
         for name in NAMES:
             run_playbook("delete_slice", *INVENTORY, slice=name)
+        reach_the_internet()
         fewer = run_playbook("lab_up")
     assert fewer.rc == 0, fewer.output
+    reach_the_internet()
+
+
+def reach_the_internet() -> None:
+    """With the first packet: what it is reached by must not be another one once an uplink comes or goes."""
+    lab_run("network1", "ping", "-c", "1", "-W", "2", "203.0.113.1")
 
 
 def namespaces(host: str) -> set[str]:

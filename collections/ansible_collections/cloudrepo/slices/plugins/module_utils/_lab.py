@@ -195,13 +195,13 @@ def uplink(host: Host) -> str:
 
 def uplink_commands(host: Host, hosts: list[Host], pid: int) -> tuple[list[str], list[str]]:
     """`ip -batch` lines for a host's uplink, to be run in the internet, which has a switch, and in the host."""
-    place = [each.name for each in hosts if each.uplink].index(host.name)
+    address = str(UPLINKS.ip + [each.name for each in hosts if each.uplink].index(host.name))
     outside = [
-        "link add %s type veth peer name uplink0 netns %d" % (uplink(host), pid),
+        "link add %s type veth peer name uplink0 address %s netns %d" % (uplink(host), mac_of(address), pid),
         "link set %s master ext0 up" % uplink(host),
     ]
     inside = [
-        "address add %s/%d dev uplink0" % (UPLINKS.ip + place, UPLINKS.network.prefixlen),
+        "address add %s/%d dev uplink0" % (address, UPLINKS.network.prefixlen),
         "link set uplink0 up",
         "route add default via %s dev uplink0" % INTERNET_ADDRESS,
     ]
@@ -212,7 +212,8 @@ def internet_commands() -> list[str]:
     """`ip -batch` lines, run in the internet, for what the uplinks are plugged into."""
     return [
         "link set lo up",
-        "link add ext0 type bridge",
+        # A bridge without an address of its own takes one of its ports', and another one when that port goes.
+        "link add ext0 address %s type bridge" % mac_of(INTERNET_ADDRESS),
         "address add %s/%d dev ext0" % (INTERNET_ADDRESS, UPLINKS.network.prefixlen),
         "link set ext0 up",
     ]

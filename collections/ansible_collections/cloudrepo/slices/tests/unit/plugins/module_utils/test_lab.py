@@ -111,7 +111,7 @@ def test_bad_hosts_are_refused_by_name(host: lab.Host, reason: str) -> None:
 def test_each_uplink_has_an_address_of_its_own() -> None:
     other = lab.Host("network2", "10.0.10.5", uplink=True)
     outside, inside = lab.uplink_commands(other, [NETWORK, WORKER, other], 4711)
-    assert outside[0] == "link add slu-network2 type veth peer name uplink0 netns 4711"
+    assert outside[0] == "link add slu-network2 type veth peer name uplink0 address 02:00:cb:00:71:03 netns 4711"
     assert inside[0] == "address add 203.0.113.3/24 dev uplink0"
     assert (
         lab.uplink_commands(NETWORK, [NETWORK, WORKER, other], 4711)[1][0] == "address add 203.0.113.2/24 dev uplink0"
