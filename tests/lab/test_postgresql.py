@@ -77,6 +77,13 @@ def test_a_registry_is_moved_to_postgresql_shared_lost_and_moved_back(
     def registry(url: bool = True) -> dict[str, Any]:
         return slices_in(play("show_slices", url, output="json").output)
 
+    def delete_all(url: bool) -> bool:
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            inventory = str(inventory_with(url))
+            runs = list(pool.map(lambda name: run_playbook("delete_slice", "-i", inventory, "-vvv", slice=name), NAMES))
+        printed.extend(run.output for run in runs)
+        return all(run.rc == 0 for run in runs)
+
     try:
         play("deploy_slice", url=False, slice_spec=spec("pg-a"))
         before = registry(url=False)
@@ -113,9 +120,9 @@ def test_a_registry_is_moved_to_postgresql_shared_lost_and_moved_back(
         assert "renamed to schema cloudrepo_slices_moved_" in moved.output
         assert registry(url=False) == before
     finally:
-        with ThreadPoolExecutor(3) as pool:
-            runs = list(pool.map(lambda name: play("delete_slice", url=False, slice=name), NAMES))
-    assert [run.rc for run in runs] == [0, 0, 0]
+        # What fails above leaves the slices in the one registry or in the other.
+        deleted = delete_all(url=False) or delete_all(url=True)
+    assert deleted, printed[-1]
     for text in printed:
         assert PASSWORD not in text and quote(PASSWORD, safe="") not in text
 

@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
             }
         )
         variables = task_vars or {}
-        hosts, in_run = variables["hostvars"], set(variables["ansible_play_hosts_all"])
+        hosts, in_run = variables["hostvars"], variables["ansible_play_hosts_all"]
         try:
             known = registry_answer(hosts, args["registry_host"])
             record = next(
@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
                 return {"changed": False, "known": False, "slice": {}, "hosts": [], "unasked": []}
             workers = known["workers"].get(args["slice"], [])
             node = record.get("network_node") or variables["groups"]["network_node"][0]
-            answers = {host: answer(hosts, host) for host in {*workers, node} & in_run}
+            answers = {host: answer(hosts, host) for host in (*workers, node) if host in in_run}
             found = holders([*workers, node], answers, in_run, args["lost_hosts"])
             refuse_incomplete(args["slice"], found, answers)
         except AskedError as error:
