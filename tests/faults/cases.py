@@ -81,7 +81,9 @@ def single() -> Iterator[tuple[str, str, Fault]]:
     full = partial(faults.disk_full, host=NODE, folder="/var/lib/cloudrepo")
     yield from each("node-disk-full", Fault("the network node's disk is full", full, True), *both)
     yield from each("node-disk-full", Fault("the network node's disk is full", full), DELETE)
-    yield from each("image-truncated", Fault("a base image arrives truncated", faults.image_truncated, True), DEPLOY)
+    for label, pipelining in (("sent", True), ("file", False)):
+        cut = Fault("a base image arrives truncated", partial(faults.image_truncated, pipelining=pipelining), True)
+        yield from each(f"image-truncated-{label}", cut, DEPLOY)
     for host in ("worker1", NODE):
         yield from each(f"ovsdb-gone-on-{host}", Fault("ovs-vsctl fails", partial(faults.ovsdb_gone, host=host), True))
         yield from each(

@@ -200,10 +200,11 @@ def disk_full(run: Run, host: str, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def image_truncated(run: Run) -> Iterator[None]:
-    """Half of the base image arrives on a worker."""
-    sent = f"/home/ubuntu/.ansible/tmp/*/{slices.BLANK}"
-    give_order(run, "worker2", do="truncate", files=sent, module="qcow_overlay", call=2)
+def image_truncated(run: Run, pipelining: bool) -> Iterator[None]:
+    """Half of the base image arrives on a worker, with pipelining on standard input and without it as a file."""
+    run.play.extra["ansible_pipelining"] = pipelining
+    files = "" if pipelining else f"/home/ubuntu/.ansible/tmp/*/{slices.BLANK}"
+    give_order(run, "worker2", do="truncate", files=files, module="qcow_overlay", call=2)
     yield
     run.struck = lab.hit("worker2") is not None
 

@@ -39,8 +39,9 @@ def test_an_image_is_sent_once_to_each_worker(
         "ansible_pipelining": pipelining,
     }
     try:
-        first = run_playbook("deploy_slice", **wanted)
+        first = run_playbook("deploy_slice", "-vvv", **wanted)
         assert first.rc == 0, first.output
+        assert (f"/{image.name} TO /" in first.output) == (not pipelining), first.output
         assert first.output.count("sending imgonce.img") == len(WORKERS)
         for worker in WORKERS:
             there = run_module(worker, "ansible.builtin.command", {"argv": ["sha256sum", f"{BASE_DIR}/{image.name}"]})

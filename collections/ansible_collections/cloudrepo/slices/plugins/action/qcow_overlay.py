@@ -26,7 +26,8 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._images import ch
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay, check_size
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, Send, call, can_send
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, Send, call, can_send, checked
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
 
 Result = dict[str, Any]
 
@@ -46,21 +47,23 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         args = {key: value for key, value in self._task.args.items() if not key.startswith("_")}
         image_dir = os.path.abspath(os.path.expanduser(args.get("image_dir") or _IMAGE_DIR))
-        host = str(self._task.delegate_to or variables["inventory_hostname"])
+        host = _host(self, variables)
 
         result: Result = call(self, MODULE, args, variables)
         missing = result.get("missing_images")
         if missing and not result.get("failed"):
+            refuse_unasked(missing, args, host)
             check_all(missing, image_dir, host)
-            refuse_if_orphaned(playbook)
-            images = [entry["image"] for entry in missing]
-            result = self._call_with([os.path.join(image_dir, image) for image in images], args, variables, host)
+            images = [os.path.join(image_dir, entry["image"]) for entry in missing]
+            result = self._call_with(images, args, variables, playbook)
 
         result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, host))
         return result
 
-    def _call_with(self, images: list[str], args: Result, variables: Result, host: str) -> Result:
+    def _call_with(self, images: list[str], args: Result, variables: Result, playbook: int) -> Result:
         """Call the module with the images that it lacks, after its options where that is possible."""
+        host = _host(self, variables)
+        refuse_if_orphaned(playbook)
         incoming: dict[str, Result] = {
             os.path.basename(image): {"size": os.path.getsize(image), "sha256": "", "path": ""} for image in images
         }
@@ -68,13 +71,11 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             pass
         elif can_send(self, variables):
-            send = partial(write_images, images, host)
+            send = partial(write_images, images, host, playbook)
         else:
-            playbook = os.getppid()
             for image in images:
-                refuse_if_orphaned(playbook)
                 incoming[os.path.basename(image)].update(self._transfer(image, host))
-            refuse_if_orphaned(playbook)
+                refuse_if_orphaned(playbook)
         return call(self, MODULE, {**args, "_incoming": incoming}, variables, send)
 
     def _transfer(self, image: str, host: str) -> Result:
@@ -90,8 +91,12 @@ class ActionModule(ActionBase):
         return {"sha256": sha256.result(), "path": remote}
 
 
-def write_images(images: list[str], host: str, pipe: IO[bytes]) -> None:
-    """Write images to what the module reads: each followed by its SHA-256, in hex."""
+def _host(action: ActionBase, variables: Result) -> str:
+    return str(action._task.delegate_to or variables["inventory_hostname"])
+
+
+def write_images(images: list[str], host: str, playbook: int, pipe: IO[bytes]) -> None:
+    """Write images to what the module reads: each followed by its SHA-256, in hex, without which it makes no disk."""
     for image in images:
         announce(image, host)
         with hashing(image) as sha256, open(image, "rb") as file:
@@ -101,6 +106,7 @@ def write_images(images: list[str], host: str, pipe: IO[bytes]) -> None:
                     while os.sendfile(pipe.fileno(), file.fileno(), None, _BLOCK):
                         pass
             shutil.copyfileobj(file, pipe, _BLOCK)
+        refuse_if_orphaned(playbook)
         pipe.write(sha256.result().encode())
 
 
@@ -121,6 +127,14 @@ def refuse_if_orphaned(playbook: int) -> None:
     """Sending can take minutes: whoever goes on after a run that was killed must not find disks made later."""
     if os.getppid() != playbook:
         raise AnsibleActionFail("ansible-playbook was killed")
+
+
+def refuse_unasked(missing: list[Result], args: Result, host: str) -> None:
+    """A host that was taken over must not get whatever it likes from the controller."""
+    wanted = {overlay["image"] for overlay in checked(MODULE, args)[0]["overlays"]}
+    for entry in missing:
+        if entry["image"] not in wanted:
+            raise AnsibleActionFail(printable(f"{host} asks for the base image {entry['image']}, which no disk needs"))
 
 
 def check_all(missing: list[Result], image_dir: str, host: str) -> None:

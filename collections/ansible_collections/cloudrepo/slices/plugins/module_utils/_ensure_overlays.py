@@ -79,9 +79,10 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         return {"changed": False, "missing_images": [_missing(base_dir, name, overlays) for name in missing]}
 
     if not check_mode:
-        # That can take minutes, and is no reason for others to wait. All are taken, as one comes after the other.
+        # That can take minutes, and is no reason for others to wait.
         for name, image in sent.items():
-            store_image(base_dir, name, image, users[name])
+            if name in incoming or not image.path:  # On standard input one comes after the other, wanted or not.
+                store_image(base_dir, name, image, users[name])
     with ExitStack() as stack:
         if not check_mode:
             stack.enter_context(locked(folder))

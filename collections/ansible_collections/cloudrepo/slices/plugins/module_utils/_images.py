@@ -116,18 +116,18 @@ def store_image(base_dir: str, image: str, incoming: Incoming, where: str) -> No
     If another deploy was faster, its image stays.
     """
     path = os.path.join(base_dir, image)
-    with held_part(path) as part:
-        label = "%s: base image %s" % (where, image)
-        try:
+    label = "%s: base image %s" % (where, image)
+    try:
+        with held_part(path) as part:
             sha256 = _fill(part, incoming, label)
-        except OSError as error:
-            raise ItemError("%s can't be stored: %s" % (label, error.strerror or error)) from error
-        check_base(where, image, image_header(where, part.name))
-        with locked(base_dir):
-            if not os.path.lexists(path):
-                _write_sidecar(path, incoming.size, sha256)
-                os.rename(part.name, path)
-                sync_folder(base_dir)
+            check_base(where, image, image_header(where, part.name))
+            with locked(base_dir):
+                if not os.path.lexists(path):
+                    _write_sidecar(path, incoming.size, sha256)
+                    os.rename(part.name, path)
+                    sync_folder(base_dir)
+    except OSError as error:
+        raise ItemError("%s can't be stored: %s" % (label, error.strerror or error)) from error
 
 
 def _fill(part: BinaryIO, incoming: Incoming, label: str) -> str:
@@ -149,7 +149,7 @@ def _fill(part: BinaryIO, incoming: Incoming, label: str) -> str:
     if size != incoming.size:
         raise ItemError("%s did not arrive whole: %d of %d bytes" % (label, size, incoming.size))
     if sha256 != expected:
-        raise ItemError("%s did not arrive whole: its SHA-256 is %s, sent was %s" % (label, sha256, expected))
+        raise ItemError("%s did not arrive whole, or changed on its way: its SHA-256 is %s now" % (label, sha256))
     return sha256
 
 

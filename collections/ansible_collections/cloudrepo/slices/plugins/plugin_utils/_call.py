@@ -111,7 +111,10 @@ Send = Callable[[IO[bytes]], None]
 
 def can_send(action: ActionBase, variables: dict[str, Any]) -> bool:
     """Whether a call can be followed by more than fits into memory: it is our own, over Ansible's SSH connection."""
-    return _own_python(action, variables) is not None and hasattr(action._connection, "_send_initial_data")
+    connection = action._connection
+    # Another's that builds on it may send in another way.
+    ansibles = type(connection).__module__ == "ansible.plugins.connection.ssh"
+    return _own_python(action, variables) is not None and ansibles and hasattr(connection, "_send_initial_data")
 
 
 def call(
@@ -185,7 +188,7 @@ def _messages(found: ValidationResult) -> list[str]:
 def _followed_by(connection: Any, send: Send) -> Iterator[None]:
     """Have Ansible's SSH connection send more after a command's input, which it wants to have in memory."""
 
-    def send_all(pipe: IO[bytes], data: bytes, _process: Any) -> None:
+    def send_all(pipe: IO[bytes], data: bytes, *_process: Any) -> None:
         # A host that ends early closes the pipe, and why it did is in its answer.
         with suppress(BrokenPipeError), pipe:
             pipe.write(data)

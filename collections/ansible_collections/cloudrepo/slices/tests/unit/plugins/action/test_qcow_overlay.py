@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import (
     fingerprint,
     megabytes,
     outdated,
+    refuse_unasked,
+    write_images,
 )
 
 from ..module_utils.disk_images import GIB, recorded
@@ -56,6 +60,47 @@ def test_what_would_not_be_accepted_is_refused_before_it_is_sent(
     (tmp_path / "a.img").write_bytes(content)
     with pytest.raises(AnsibleActionFail, match=message):
         check_all([missing("a.img", "web", size=size)], str(tmp_path), "worker1")
+
+
+def test_a_host_gets_no_image_that_no_disk_of_the_task_needs() -> None:
+    overlays = [{"name": "web", "image": "a.img", "disk_gb": 1}]
+    args = {"slice": "web", "overlays": overlays}
+    refuse_unasked([missing("a.img", "web")], args, "worker1")
+    with pytest.raises(AnsibleActionFail, match=r"^worker1 asks for the base image \.\./id\\x1b, which no disk needs$"):
+        refuse_unasked([missing("a.img", "web"), missing("../id\x1b", "web")], args, "worker1")
+
+
+def written(folder: Path, images: Iterable[str], playbook: int) -> bytes:
+    """What a host reads, were the play run by this process."""
+    with suppress(AnsibleActionFail), open(folder / "pipe", "wb") as pipe:
+        write_images([str(folder / image) for image in images], "worker1", playbook, pipe)
+    return (folder / "pipe").read_bytes()
+
+
+@pytest.mark.parametrize("refused_after", [None, 0, 1])
+def test_each_image_is_followed_by_its_hash(
+    refused_after: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the kernel copies nothing, or stops in the middle."""
+    contents = {"a.img": os.urandom(3 * 2**20 + 5), "b.img": b"small"}
+    for image, content in contents.items():
+        (tmp_path / image).write_bytes(content)
+    sendfile, calls = os.sendfile, iter(range(1000))
+
+    def send(*args: Any) -> int:
+        if next(calls) == refused_after:
+            raise OSError
+        return sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", send)
+    assert written(tmp_path, contents, os.getppid()) == b"".join(
+        content + hashlib.sha256(content).hexdigest().encode() for content in contents.values()
+    )
+
+
+def test_whoever_sends_for_a_run_that_was_killed_withholds_the_hash(tmp_path: Path) -> None:
+    (tmp_path / "a.img").write_bytes(b"image")
+    assert written(tmp_path, ["a.img"], os.getpid()) == b"image"
 
 
 def test_another_image_of_the_same_name_is_warned_about(tmp_path: Path) -> None:
