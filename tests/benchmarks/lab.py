@@ -96,7 +96,7 @@ def empty_play() -> Path:
 def warm() -> None:
     """Open the connections, Ansible's and ours, that are kept for a minute after their last use."""
     timed(["ansible", "workers,network_node", "-m", "ansible.builtin.ping"])
-    timed(*(ssh(host, "true") for host in HOSTS))
+    timed(*(ssh(host, "true", ciphers) for host in HOSTS for ciphers in (True, False)))
 
 
 def at_once(path: str) -> float:
@@ -112,11 +112,15 @@ def host_vars(host: str) -> dict[str, Any]:
     return values
 
 
-def ssh_options(host: str) -> list[str]:
-    """The options that Ansible gives to ssh for this host, with a shared connection of our own."""
+def ssh_options(host: str, ciphers: bool = True) -> list[str]:
+    """The options that Ansible gives to ssh for this host, with a shared connection of our own.
+
+    Without ``ciphers``, OpenSSH chooses which one to use, as for whoever types a command.
+    """
     known = host_vars(host)
-    control = f"{known['ansible_control_path_dir']}/bench-%C"
-    options = shlex.split(known["ansible_ssh_args"])
+    control = f"{known['ansible_control_path_dir']}/bench-{'own' if ciphers else 'typed'}-%C"
+    pairs = shlex.split(known["ansible_ssh_args"].replace("-o ", "-o"))
+    options = [option for option in pairs if ciphers or not option.startswith("-oCiphers=")]
     return [*options, f"-oControlPath={control}", f"-oIdentityFile={known['ansible_ssh_private_key_file']}"]
 
 
@@ -125,9 +129,9 @@ def address(host: str) -> str:
     return f"{host_vars(host)['ansible_user']}@{host_vars(host)['ansible_host']}"
 
 
-def ssh(host: str, command: str) -> list[str]:
+def ssh(host: str, command: str, ciphers: bool = True) -> list[str]:
     """The argument list that runs a command line on a host."""
-    return ["ssh", *ssh_options(host), address(host), command]
+    return ["ssh", *ssh_options(host, ciphers), address(host), command]
 
 
 def running(slice_name: str) -> dict[str, int]:

@@ -161,9 +161,10 @@ def _peak_mb(argv: Sequence[str]) -> float:
 def images(runs: int) -> dict[str, list[float]]:
     """Seconds to send an image of 500 MB to three workers: scp of all at once, and deploys of three VMs.
 
-    ``first`` sends it, ``known`` finds it on the workers, ``small`` is a deploy with the small image, known as well.
+    ``scp`` is as a user types it, ``scp_like_ansible`` has the ciphers that the inventory gives to Ansible. ``first``
+    sends the image, ``known`` finds it on the workers, ``small`` is a deploy with the small image, known as well.
     """
-    found: dict[str, list[float]] = {"scp": [], "first": [], "known": [], "small": []}
+    found: dict[str, list[float]] = {"scp": [], "scp_like_ansible": [], "first": [], "known": [], "small": []}
     name = _name(3)
     for _run in range(runs):
         # Never the same again, and nothing that could be compressed.
@@ -173,8 +174,8 @@ def images(runs: int) -> dict[str, list[float]]:
         variables["slices_flavors"] = [flavor("blank", _SENT, disk_gb=0.5)]
         for what in found:
             os.sync()  # What the one before it wrote is not written on its time.
-            if what == "scp":
-                took = _scp(IMAGES / _SENT)
+            if what.startswith("scp"):
+                took = _scp(IMAGES / _SENT, ciphers=what != "scp")
             else:
                 took = lab.play(
                     PLAYBOOKS / "deploy_slice.yml", _variables(ring(name, 3)) if what == "small" else variables
@@ -191,9 +192,11 @@ def images(runs: int) -> dict[str, list[float]]:
     return found
 
 
-def _scp(file: os.PathLike[str]) -> float:
+def _scp(file: os.PathLike[str], ciphers: bool) -> float:
     target = "/tmp/bench-scp"
-    took = lab.timed(*(["scp", *lab.ssh_options(host), str(file), f"{lab.address(host)}:{target}"] for host in WORKERS))
+    took = lab.timed(
+        *(["scp", *lab.ssh_options(host, ciphers), str(file), f"{lab.address(host)}:{target}"] for host in WORKERS)
+    )
     for host in WORKERS:
         lab.run_in(host, "rm", target)
     return took

@@ -50,8 +50,14 @@ def test_the_ratios_go_the_right_way() -> None:
 
 def test_an_image_that_is_known_does_not_count_as_sent() -> None:
     # The second run was slow as a whole.
-    images = {"scp": [4.0, 4.0], "first": [9.0, 29.0], "known": [4.0, 24.0], "small": [3.9, 23.9]}
-    assert [round(goal.value, 3) for goal in goals({**results(), "images": images})] == [1.25, 0.1]
+    images = {
+        "scp": [4.0, 4.0],
+        "scp_like_ansible": [2.5, 2.5],
+        "first": [9.0, 29.0],
+        "known": [4.0, 24.0],
+        "small": [3.9, 23.9],
+    }
+    assert [round(goal.value, 3) for goal in goals({**results(), "images": images})] == [1.25, 2.0, 0.1]
 
 
 def test_times_are_judged_at_this_machines_speed_besides() -> None:

@@ -204,7 +204,7 @@ def image_truncated(run: Run, pipelining: bool) -> Iterator[None]:
     """Half of the base image arrives on a worker, with pipelining on standard input and without it as a file."""
     run.play.extra["ansible_pipelining"] = pipelining
     files = "" if pipelining else f"/home/ubuntu/.ansible/tmp/*/{slices.BLANK}"
-    give_order(run, "worker2", do="truncate", files=files, module="qcow_overlay", call=2)
+    give_order(run, "worker2", do="truncate", files=files, module="qcow_overlay", call=1)
     yield
     run.struck = lab.hit("worker2") is not None
 

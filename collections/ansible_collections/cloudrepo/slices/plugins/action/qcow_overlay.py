@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Send the base images that a host lacks, around two calls of the module of the same name."""
+"""Send the base images that a host lacks, with a call of the module of the same name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail
@@ -24,7 +24,7 @@ from ansible.utils.display import Display
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ensure_overlays
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import check_base
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
-from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import Overlay, check_size
+from ansible_collections.cloudrepo.slices.plugins.module_utils._overlays import check_size, parse
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import HeaderError, read_header
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._call import Module, Send, call, can_send, checked
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import printable
@@ -32,12 +32,27 @@ from ansible_collections.cloudrepo.slices.plugins.plugin_utils._text import prin
 Result = dict[str, Any]
 
 MODULE = Module("qcow_overlay", _ensure_overlays)
-_IMAGE_DIR = "/tmp/vm_images"
 _BLOCK = 2**20
 
 
+class Source(NamedTuple):
+    """Where images come from, for which host, and the process of the run in which they are sent."""
+
+    image_dir: str
+    host: str
+    playbook: int
+
+    def path(self, image: str) -> str:
+        """The file of an image on the controller."""
+        return os.path.join(self.image_dir, image)
+
+    def announce(self, image: str) -> None:
+        """Say what takes so long."""
+        Display().display(f"sending {image} ({megabytes(os.path.getsize(self.path(image)))} MB) to {self.host}")
+
+
 class ActionModule(ActionBase):
-    """The module says which images are missing and does nothing else; with these sent, it does everything."""
+    """Send the images that the host is known to lack, and those that the module says it lacks instead of its work."""
 
     _supports_check_mode = True
 
@@ -45,74 +60,71 @@ class ActionModule(ActionBase):
         playbook = os.getppid()
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        args = {key: value for key, value in self._task.args.items() if not key.startswith("_")}
-        image_dir = os.path.abspath(os.path.expanduser(args.get("image_dir") or _IMAGE_DIR))
-        host = _host(self, variables)
+        args = {key: value for key, value in self._task.args.items() if key != "_incoming"}
+        options, errors = checked(MODULE, args)
+        if errors:
+            return call(self, MODULE, args, variables)
+        image_dir = os.path.abspath(os.path.expanduser(options["image_dir"]))
+        source = Source(image_dir, str(self._task.delegate_to or variables["inventory_hostname"]), playbook)
 
-        result: Result = call(self, MODULE, args, variables)
-        missing = result.get("missing_images")
-        if missing and not result.get("failed"):
-            refuse_unasked(missing, args, host)
-            check_all(missing, image_dir, host)
-            images = [os.path.join(image_dir, entry["image"]) for entry in missing]
-            result = self._call_with(images, args, variables, playbook)
+        def call_with(images: list[str]) -> Result:
+            try:
+                check_all(images, options, source)
+            except (ItemError, OSError) as error:
+                raise AnsibleActionFail(str(error)) from error
+            refuse_if_orphaned(playbook)
+            return self._call_with(images, args, variables, source)
 
-        result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, host))
+        images: list[str] = options["_missing"]
+        result = call_with(images)
+        while more := [image for image in result.get("missing_images", []) if image not in images]:
+            images = [*images, *more]
+            result = call_with(images)
+        result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, source.host))
         return result
 
-    def _call_with(self, images: list[str], args: Result, variables: Result, playbook: int) -> Result:
-        """Call the module with the images that it lacks, after its options where that is possible."""
-        host = _host(self, variables)
-        refuse_if_orphaned(playbook)
+    def _call_with(self, images: list[str], args: Result, variables: Result, source: Source) -> Result:
+        """Call the module with images that it lacks, after its options where that is possible."""
         incoming: dict[str, Result] = {
-            os.path.basename(image): {"size": os.path.getsize(image), "sha256": "", "path": ""} for image in images
+            image: {"size": os.path.getsize(source.path(image)), "sha256": "", "path": ""} for image in images
         }
         send: Send | None = None
-        if self._task.check_mode:
+        if not images or self._task.check_mode:
             pass
         elif can_send(self, variables):
-            send = partial(write_images, images, host, playbook)
+            send = partial(write_images, images, source)
         else:
             for image in images:
-                incoming[os.path.basename(image)].update(self._transfer(image, host))
-                refuse_if_orphaned(playbook)
+                incoming[image].update(self._transfer(image, source))
+                refuse_if_orphaned(source.playbook)
         return call(self, MODULE, {**args, "_incoming": incoming}, variables, send)
 
-    def _transfer(self, image: str, host: str) -> Result:
+    def _transfer(self, image: str, source: Source) -> Result:
         """Copy an image to the host as a file of its own. Returns where it is there, and its SHA-256."""
-        announce(image, host)
+        source.announce(image)
         shell = self._connection._shell
         folder = shell.tmpdir or self._make_tmp_path()
-        remote = shell.join_path(folder, os.path.basename(image))
-        with hashing(image) as sha256:
-            self._transfer_file(image, remote)
+        remote = shell.join_path(folder, image)
+        with hashing(source.path(image)) as sha256:
+            self._transfer_file(source.path(image), remote)
         # Nobody but the remote user and the one it becomes may read the image on its way.
         self._fixup_perms2((folder, remote), execute=False)
         return {"sha256": sha256.result(), "path": remote}
 
 
-def _host(action: ActionBase, variables: Result) -> str:
-    return str(action._task.delegate_to or variables["inventory_hostname"])
-
-
-def write_images(images: list[str], host: str, playbook: int, pipe: IO[bytes]) -> None:
+def write_images(images: list[str], source: Source, pipe: IO[bytes]) -> None:
     """Write images to what the module reads: each followed by its SHA-256, in hex, without which it makes no disk."""
     for image in images:
-        announce(image, host)
-        with hashing(image) as sha256, open(image, "rb") as file:
+        source.announce(image)
+        with hashing(source.path(image)) as sha256, open(source.path(image), "rb") as file:
             pipe.flush()
             if sys.platform == "linux":
                 with suppress(OSError):  # Not every file system can, and what is left is copied.
                     while os.sendfile(pipe.fileno(), file.fileno(), None, _BLOCK):
                         pass
             shutil.copyfileobj(file, pipe, _BLOCK)
-        refuse_if_orphaned(playbook)
+        refuse_if_orphaned(source.playbook)
         pipe.write(sha256.result().encode())
-
-
-def announce(image: str, host: str) -> None:
-    """Say what takes so long."""
-    Display().display(f"sending {os.path.basename(image)} ({megabytes(os.path.getsize(image))} MB) to {host}")
 
 
 @contextmanager
@@ -129,39 +141,36 @@ def refuse_if_orphaned(playbook: int) -> None:
         raise AnsibleActionFail("ansible-playbook was killed")
 
 
-def refuse_unasked(missing: list[Result], args: Result, host: str) -> None:
-    """A host that was taken over must not get whatever it likes from the controller."""
-    wanted = {overlay["image"] for overlay in checked(MODULE, args)[0]["overlays"]}
-    for entry in missing:
-        if entry["image"] not in wanted:
-            raise AnsibleActionFail(printable(f"{host} asks for the base image {entry['image']}, which no disk needs"))
+def check_all(images: list[str], options: Result, source: Source) -> None:
+    """Refuse what can't be sent or would not be accepted, for all images, before the first one is sent.
 
+    That includes what no disk needs: a host that was taken over must not get whatever it likes from the controller.
 
-def check_all(missing: list[Result], image_dir: str, host: str) -> None:
-    """Refuse what can't be sent or would not be accepted, for all images, before the first one is sent."""
-    absent = [entry for entry in missing if not os.path.isfile(os.path.join(image_dir, entry["image"]))]
+    Raises:
+        ItemError: it is missing, no base image, larger than a disk on it, or not asked for.
+        OSError: it can't be read.
+    """
+    overlays = {image: [each for each in parse(options["overlays"]) if each.image == image] for image in images}
+    for image, users in overlays.items():
+        if not users:
+            raise ItemError(printable(f"{source.host} asks for the base image {image}, which no disk needs"))
+    absent = [image for image in images if not os.path.isfile(source.path(image))]
     if absent:
-        raise AnsibleActionFail("; ".join(_absent(entry, image_dir, host) for entry in absent))
-    for entry in missing:
-        overlays = [Overlay(**overlay) for overlay in entry["overlays"]]
-        path = os.path.join(image_dir, entry["image"])
+        raise ItemError(
+            "; ".join(
+                f"{overlays[image][0].label}: base image {image} is neither on the controller ({source.path(image)}) "
+                f"nor on {source.host} ({os.path.join(options['base_dir'], image)})"
+                for image in absent
+            )
+        )
+    for image, users in overlays.items():
         try:
-            header = read_header(path)
-            check_base(overlays[0].label, path, header)
-            for overlay in overlays:
+            header = read_header(source.path(image))
+            check_base(users[0].label, source.path(image), header)
+            for overlay in users:
                 check_size(overlay, header)
         except HeaderError as error:
-            raise AnsibleActionFail(f"{overlays[0].label}: {error}") from error
-        except (ItemError, OSError) as error:
-            raise AnsibleActionFail(str(error)) from error
-
-
-def _absent(entry: Result, image_dir: str, host: str) -> str:
-    local = os.path.join(image_dir, entry["image"])
-    where = entry["overlays"][0]["label"]
-    return (
-        f"{where}: base image {entry['image']} is neither on the controller ({local}) nor on {host} ({entry['path']})"
-    )
+            raise ItemError(f"{users[0].label}: {error}") from error
 
 
 def outdated(cached: dict[str, int], image_dir: str, host: str) -> list[str]:

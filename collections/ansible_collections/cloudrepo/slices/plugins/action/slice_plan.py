@@ -167,11 +167,12 @@ def internet_of(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found.get(f"slices_{key}") for key in ("internet_vlan", "internet_subnet")}
 
 
-def lacking_images(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The workers that have not got a base image which their disks need."""
+def lacking_images(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The base images that workers have not got and their disks need, by worker."""
     found = {worker["name"]: worker.get("images", {}) for worker in workers}
     needed = {name: {overlay["image"] for overlay in share["overlays"]} for name, share in hosts.items()}
-    return [name for name, images in needed.items() if not images <= set(found.get(name, ()))]
+    lacking = {name: sorted(images - set(found.get(name, ()))) for name, images in needed.items()}
+    return {name: images for name, images in lacking.items() if images}
 
 
 def _outdated(hosts: Mapping[str, Any], workers: Iterable[Mapping[str, Any]], image_dir: str) -> list[str]:

@@ -171,10 +171,10 @@ _PRESENT: List[_Maker] = [(WORKER, _disks), (None, _ports), (NETWORK, _dhcp), (N
 _ABSENT: List[_Maker] = [(WORKER, _vms), (WORKER, _disks), (NETWORK, _nat), (NETWORK, _dhcp), (None, _ports)]
 
 
-def _refuse_missing(images: List[Result], check_mode: bool) -> None:
+def _refuse_missing(images: List[str], check_mode: bool) -> None:
     """Images are sent before this. In check mode they are not, and what would come of them has been shown then."""
     if images and not check_mode:
-        raise ItemError("base image %s is missing" % ", ".join(image["image"] for image in images))
+        raise ItemError("base image %s is missing" % ", ".join(images))
 
 
 def _add(result: Result, what: str, done: Result) -> None:

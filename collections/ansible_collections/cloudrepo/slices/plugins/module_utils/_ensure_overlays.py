@@ -50,6 +50,7 @@ ARGUMENTS: _specs.Spec = {
     "run_dir": {"type": "path", "default": "/run/cloudrepo/vms"},
     "image_dir": {"type": "path", "default": "/tmp/vm_images"},
     "owner": {"type": "str"},
+    "_missing": {"type": "list", "elements": "str", "default": []},
     "_incoming": {"type": "dict", "default": {}},
 }
 
@@ -76,7 +77,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     if missing:
         # What else is wrong with the list is said before anything is sent.
         plan(overlays, scan(folder), owner, params["purge"], can_grow=lambda name: True)
-        return {"changed": False, "missing_images": [_missing(base_dir, name, overlays) for name in missing]}
+        return {"changed": False, "missing_images": missing}
 
     if not check_mode:
         # That can take minutes, and is no reason for others to wait.
@@ -146,15 +147,6 @@ def _check_sizes(overlays: List[Overlay], cached: Mapping[str, Cached]) -> None:
     for overlay in overlays:
         if overlay.image in cached:
             check_size(overlay, cached[overlay.image].header)
-
-
-def _missing(base_dir: str, image: str, overlays: List[Overlay]) -> Result:
-    """What the action plugin has to know to send an image, or to say why it can't."""
-    return {
-        "image": image,
-        "path": os.path.join(base_dir, image),
-        "overlays": [overlay._asdict() for overlay in overlays if overlay.image == image],
-    }
 
 
 def _result(actions: List[Action], new: List[str], sizes: Mapping[str, int], pending: List[str]) -> Result:

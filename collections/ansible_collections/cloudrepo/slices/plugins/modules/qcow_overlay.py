@@ -88,6 +88,12 @@ options:
       - The user to whom the disks belong, with mode V(0600). It is the user as whom QEMU runs.
       - By default the user as whom the module runs.
     type: str
+  _missing:
+    description:
+      - The base images that the host is known to lack, so that they are sent before it says so. The role's own.
+    type: list
+    elements: str
+    default: []
   _incoming:
     description:
       - What the action plugin has sent. It sets this itself; what a task says here is ignored.

@@ -107,10 +107,9 @@ leaving:
   type: list
   elements: str
 lacking_images:
-  description: The workers that have not got a base image which their disks need.
+  description: The base images that workers have not got and their disks need, by worker.
   returned: success
-  type: list
-  elements: str
+  type: dict
 reserved_at:
   description: When that was, in seconds since 1970.
   returned: success

@@ -16,64 +16,68 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.cloudrepo.slices.plugins.action import qcow_overlay
 from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import (
+    Source,
     check_all,
     fingerprint,
     megabytes,
     outdated,
-    refuse_unasked,
     write_images,
 )
+from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 
-from ..module_utils.disk_images import GIB, recorded
+from ..module_utils.disk_images import recorded
 
 
-def missing(image: str, *vms: str, size: int = GIB) -> dict[str, Any]:
-    """What the module says of an image that the host lacks."""
-    overlays = [
-        {"label": f'overlays[{index}] "{vm}"', "name": vm, "image": image, "size": size} for index, vm in enumerate(vms)
-    ]
-    return {"image": image, "path": f"/cache/{image}", "overlays": overlays}
+def needing(**images: str) -> dict[str, Any]:
+    """The options of a task with a disk of 1 GiB on each image, by VM."""
+    overlays = [{"name": vm, "image": image, "size_gb": 1.0} for vm, image in images.items()]
+    return {"base_dir": "/cache", "overlays": overlays}
+
+
+def source(image_dir: Path, playbook: int = 0) -> Source:
+    return Source(str(image_dir), "worker1", playbook)
 
 
 def test_all_images_that_are_nowhere_are_named_with_vm_and_both_paths(tmp_path: Path) -> None:
-    with pytest.raises(AnsibleActionFail) as error:
-        check_all([missing("a.img", "web", "db"), missing("b.img", "db")], str(tmp_path), "worker1")
-    assert error.value.message == (
+    with pytest.raises(ItemError) as error:
+        check_all(["a.img", "b.img"], needing(web="a.img", db="a.img", red="b.img"), source(tmp_path))
+    assert str(error.value) == (
         f'overlays[0] "web": base image a.img is neither on the controller ({tmp_path}/a.img) '
-        f'nor on worker1 (/cache/a.img); overlays[0] "db": base image b.img is neither on the controller '
+        f'nor on worker1 (/cache/a.img); overlays[2] "red": base image b.img is neither on the controller '
         f"({tmp_path}/b.img) nor on worker1 (/cache/b.img)"
     )
 
 
 @pytest.mark.parametrize(
-    ("content", "size", "message"),
+    ("content", "size_gb", "message"),
     [
-        (recorded("base"), 2**20, 'overlays\\[0\\] "web": the disk\'s size 1 MiB is smaller than its base image'),
-        (recorded("overlay"), GIB, "has a backing file of its own"),
-        (recorded("external"), GIB, "has an external data file"),
-        (recorded("base")[:50], GIB, 'overlays\\[0\\] "web": .*cut off'),
+        (recorded("base"), 2**-10, 'overlays\\[0\\] "web": the disk\'s size 1 MiB is smaller than its base image'),
+        (recorded("overlay"), 1.0, "has a backing file of its own"),
+        (recorded("external"), 1.0, "has an external data file"),
+        (recorded("base")[:50], 1.0, 'overlays\\[0\\] "web": .*cut off'),
     ],
 )
 def test_what_would_not_be_accepted_is_refused_before_it_is_sent(
-    content: bytes, size: int, message: str, tmp_path: Path
+    content: bytes, size_gb: float, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.img").write_bytes(content)
-    with pytest.raises(AnsibleActionFail, match=message):
-        check_all([missing("a.img", "web", size=size)], str(tmp_path), "worker1")
+    options = needing(web="a.img")
+    options["overlays"][0]["size_gb"] = size_gb
+    with pytest.raises(ItemError, match=message):
+        check_all(["a.img"], options, source(tmp_path))
 
 
-def test_a_host_gets_no_image_that_no_disk_of_the_task_needs() -> None:
-    overlays = [{"name": "web", "image": "a.img", "disk_gb": 1}]
-    args = {"slice": "web", "overlays": overlays}
-    refuse_unasked([missing("a.img", "web")], args, "worker1")
-    with pytest.raises(AnsibleActionFail, match=r"^worker1 asks for the base image \.\./id\\x1b, which no disk needs$"):
-        refuse_unasked([missing("a.img", "web"), missing("../id\x1b", "web")], args, "worker1")
+def test_a_host_gets_no_image_that_no_disk_of_the_task_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.img").write_bytes(recorded("base"))
+    images = tmp_path / "images"
+    with pytest.raises(ItemError, match=r"^worker1 asks for the base image \.\./a\.img\\x1b, which no disk needs$"):
+        check_all(["../a.img\x1b"], needing(web="a.img"), source(images))
 
 
 def written(folder: Path, images: Iterable[str], playbook: int) -> bytes:
     """What a host reads, were the play run by this process."""
     with suppress(AnsibleActionFail), open(folder / "pipe", "wb") as pipe:
-        write_images([str(folder / image) for image in images], "worker1", playbook, pipe)
+        write_images(list(images), source(folder, playbook), pipe)
     return (folder / "pipe").read_bytes()
 
 
