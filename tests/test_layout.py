@@ -38,6 +38,11 @@ def test_the_lab_is_the_inventory_everywhere(folder: str) -> None:
     assert inventory["network_node"]["hosts"] == ["network1"]
 
 
+def test_the_settings_differ_in_paths_only() -> None:
+    root, playbooks = ((ROOT / folder / "ansible.cfg").read_text(encoding="utf-8") for folder in (".", "playbooks"))
+    assert root == playbooks.replace(" ../", " ")
+
+
 @pytest.mark.parametrize("folder", [".", "playbooks"])
 def test_playbooks_are_found(folder: str) -> None:
     paths = [f"playbooks/{name}" if folder == "." else name for name in PLAYBOOKS]

@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
 
         images: list[str] = options["_missing"]
         result = call_with(images)
-        while more := [image for image in result.get("missing_images", []) if image not in images]:
+        while more := [image for image in _lacking(result) if image not in images]:
             images = [*images, *more]
             result = call_with(images)
         result.setdefault("warnings", []).extend(outdated(result.get("images", {}), image_dir, source.host))
@@ -110,6 +110,12 @@ class ActionModule(ActionBase):
         # Nobody but the remote user and the one it becomes may read the image on its way.
         self._fixup_perms2((folder, remote), execute=False)
         return {"sha256": sha256.result(), "path": remote}
+
+
+def _lacking(result: Result) -> list[str]:
+    """The images that a host says it lacks. It may say anything."""
+    said = result.get("missing_images")
+    return [image for image in said if isinstance(image, str)] if isinstance(said, list) else []
 
 
 def write_images(images: list[str], source: Source, pipe: IO[bytes]) -> None:

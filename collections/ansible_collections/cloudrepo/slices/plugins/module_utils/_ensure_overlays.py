@@ -18,6 +18,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     Cached,
     Incoming,
     adopt_image,
+    pass_over,
     scan_images,
     store_image,
     tidy_cache,
@@ -74,16 +75,19 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
     incoming = {name: image for name, image in sent.items() if name not in cached}
     _check_sizes(overlays, cached)
     missing = [image for image in users if image not in cached and image not in incoming]
-    if missing:
-        # What else is wrong with the list is said before anything is sent.
+    if missing or incoming:
+        # What else is wrong with the list is said before an image is sent, or is read to its end.
         plan(overlays, scan(folder), owner, params["purge"], can_grow=lambda name: True)
+    if missing:
         return {"changed": False, "missing_images": missing}
 
     if not check_mode:
         # That can take minutes, and is no reason for others to wait.
         for name, image in sent.items():
-            if name in incoming or not image.path:  # On standard input one comes after the other, wanted or not.
+            if name in incoming:
                 store_image(base_dir, name, image, users[name])
+            elif not image.path:
+                pass_over(image)
     with ExitStack() as stack:
         if not check_mode:
             stack.enter_context(locked(folder))

@@ -112,8 +112,8 @@ Send = Callable[[IO[bytes]], None]
 def can_send(action: ActionBase, variables: dict[str, Any]) -> bool:
     """Whether a call can be followed by more than fits into memory: it is our own, over Ansible's SSH connection."""
     connection = action._connection
-    # Another's that builds on it may send in another way.
-    ansibles = type(connection).__module__ == "ansible.plugins.connection.ssh"
+    # Another's of that name, or that builds on it, may send in another way.
+    ansibles = getattr(connection, "ansible_name", "") == "ansible.builtin.ssh"
     return _own_python(action, variables) is not None and ansibles and hasattr(connection, "_send_initial_data")
 
 

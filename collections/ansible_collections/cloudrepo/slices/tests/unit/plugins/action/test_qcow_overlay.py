@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,6 +73,36 @@ def test_a_host_gets_no_image_that_no_disk_of_the_task_needs(tmp_path: Path) -> 
     images = tmp_path / "images"
     with pytest.raises(ItemError, match=r"^worker1 asks for the base image \.\./a\.img\\x1b, which no disk needs$"):
         check_all(["../a.img\x1b"], needing(web="a.img"), source(images))
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "calls"),
+    [
+        (["a.img", "b.img"], [], [["a.img", "b.img"]]),
+        (["a.img"], ["b.img"], [["a.img"], ["a.img", "b.img"]]),
+        ([], ["a.img", "b.img"], [[], ["a.img", "b.img"]]),
+        (["a.img"], ["a.img"], [["a.img"]]),
+        ([], 5, [[]]),
+        ([], [["a.img"], None], [[]]),
+    ],
+)
+def test_what_the_host_is_known_to_lack_is_sent_at_once_and_the_rest_when_it_asks(
+    known: list[str], asked: Any, calls: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[str]] = []
+
+    def host(_action: Any, _module: Any, args: Any, *_more: Any) -> dict[str, Any]:
+        made.append(sorted(args["_incoming"]))
+        return {"missing_images": asked}
+
+    monkeypatch.setattr(qcow_overlay, "call", host)
+    for image in ("a.img", "b.img"):
+        (tmp_path / image).write_bytes(recorded("base"))
+    args = {**needing(web="a.img", db="b.img"), "slice": "web", "image_dir": str(tmp_path), "_missing": known}
+    task = SimpleNamespace(args=args, delegate_to=None, async_val=0, check_mode=True, diff=False, action="qcow_overlay")
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"))
+    qcow_overlay.ActionModule(task, connection, None, None, None, None).run(None, {"inventory_hostname": "worker1"})
+    assert made == calls
 
 
 def written(folder: Path, images: Iterable[str], playbook: int) -> bytes:

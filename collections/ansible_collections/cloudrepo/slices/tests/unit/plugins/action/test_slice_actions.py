@@ -17,7 +17,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.cloudrepo.slices.plugins.action import slice_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_host import own_passwords
-from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts, planned
+from ansible_collections.cloudrepo.slices.plugins.action.slice_plan import host_facts, lacking_images, planned
 from ansible_collections.cloudrepo.slices.plugins.action.slice_rebuild import host_stamps
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.action.slice_report import with_passwords, with_processes
@@ -103,6 +103,15 @@ def test_why_a_host_takes_no_vms(info: dict[str, Any] | None, problem: str) -> N
     facts = host_facts("w", {"hostvars": hostvars})
     assert facts["address"] == "10.0.0.1"
     assert problem in facts["problem"] and bool(problem) == bool(facts["problem"])
+
+
+def test_which_worker_lacks_which_images() -> None:
+    def share(*images: str) -> dict[str, Any]:
+        return {"overlays": [{"image": image} for image in images]}
+
+    hosts = {"w1": share("b.img", "a.img", "b.img"), "w2": share("a.img"), "w3": share("a.img"), "node": share()}
+    workers = [{"name": "w1", "images": {"c.img": 1}}, {"name": "w2", "images": {"a.img": 1}}, {"name": "w3"}]
+    assert lacking_images(hosts, workers) == {"w1": ["a.img", "b.img"], "w3": ["a.img"]}
 
 
 def test_each_vm_gets_the_process_of_its_own_slice() -> None:

@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils._images import (
     Incoming,
     adopt_image,
+    pass_over,
     scan_images,
     store_image,
 )
@@ -92,6 +93,15 @@ def test_images_come_on_standard_input_one_after_the_other(cache: Path, monkeypa
         store_image(str(cache), image, Incoming(len(content), "", ""), WHERE)
         assert (cache / image).read_bytes() == content
         assert json.loads((cache / f"{image}.json").read_text()) == {"size": len(content), "sha256": sha256}
+
+
+def test_an_image_that_is_no_longer_needed_is_passed_over(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = recorded("base")
+    follows(monkeypatch, bytes(3 * 2**20) + b"0" * 64 + content + hashlib.sha256(content).hexdigest().encode())
+    pass_over(Incoming(3 * 2**20, "", ""))
+    store_image(str(cache), "base.img", Incoming(len(content), "", ""), WHERE)
+    assert (cache / "base.img").read_bytes() == content
+    pass_over(Incoming(5, "", ""))  # The controller has gone.
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from typing import IO, Any
 import pytest
 from ansible import constants
 from ansible.errors import AnsibleValueOmittedError
+from ansible.playbook.play_context import PlayContext
+from ansible.plugins.loader import connection_loader
 from ansible_collections.cloudrepo.slices.plugins.action import (
     qcow_overlay,
     slice_host,
@@ -247,6 +249,18 @@ def test_the_host_s_log_is_told_as_ansible_is_configured(
     params, _errors = _call.checked(module, {"roles": []})
     order = json.loads(_call._order(module, params, Action(tmp_path, **task), variables))  # type: ignore[arg-type]
     assert order["log"].startswith(logged.partition(" roles")[0]) and bool(order["log"]) == bool(logged)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipelining", "can"),
+    [("ansible.builtin.ssh", True, True), ("ansible.builtin.ssh", False, False), ("other.own.ssh", True, False)],
+)
+def test_only_over_ansible_s_own_ssh_more_can_follow(name: str, pipelining: bool, can: bool, tmp_path: Path) -> None:
+    action = Action(tmp_path, pipelining=pipelining)
+    action._connection = connection_loader.get("ssh", PlayContext())
+    assert action._connection.ansible_name == "ansible.builtin.ssh"
+    action._connection.ansible_name = name
+    assert _call.can_send(action, dict(NAMED)) is can  # type: ignore[arg-type]
 
 
 class Connection:
