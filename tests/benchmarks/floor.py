@@ -324,7 +324,7 @@ def _sysctls(made: Steps, namespace: str | None) -> list[str]:
     return [
         # A kernel without IPv6 has nothing to turn off.
         f"[ ! -e {path} ] || echo {value} >{path}"
-        for change in made.sysctls
+        for change in [*made.deafen, *made.sysctls]
         if change.namespace == namespace
         for setting, value in change.values.items()
         for path in [f"/proc/sys/net/{setting.replace('.', f'/conf/{change.name}/')}"]

@@ -9,13 +9,14 @@ An Ansible round costs some tenths of a second on every host, and the step itsel
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import ERRORS, Result
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
 
 WORKER, NETWORK = "worker", "network"
+_DISKS, _PORTS, _VMS = "disks", "ports", "VMs"
 
 ARGUMENTS: _specs.Spec = {
     "slice": {"type": "str", "required": True},
@@ -55,12 +56,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     ``share`` has all that ``SHARE`` says.
     """
     result: Result = {"changed": False, "diff": [], "vms": [], "pending": []}
-    for step in steps(params):
-        try:
-            done = step.module.ensure({**_defaults(step.module.ARGUMENTS), **step.options}, check_mode)
-            _refuse_missing(done.get("missing_images", []), check_mode)
-        except ERRORS as error:
-            done = {"changed": False, "msg": str(error)}
+    for step, done in _done(steps(params), check_mode):
         _add(result, step.what, done)
         if "msg" in result:
             break
@@ -72,6 +68,48 @@ def steps(params: Mapping[str, Any]) -> List[Step]:
     order = _PRESENT if params["state"] == "present" else _ABSENT
     makers = [make for role, make in order if role is None or role in params["roles"]]
     return [make(params, params["share"]) for make in makers]
+
+
+def _done(todo: List[Step], check_mode: bool) -> Iterator[Tuple[Step, Result]]:
+    """Each step, and what came of it."""
+    if not check_mode and [step.what for step in todo] == [_DISKS, _PORTS, _VMS]:
+        yield from _side_by_side(*todo)
+        return
+    for step in todo:
+        yield step, _do(step, check_mode)
+
+
+def _do(step: Step, check_mode: bool, **hook: Callable[[], None]) -> Result:
+    try:
+        done: Result = step.module.ensure({**_defaults(step.module.ARGUMENTS), **step.options}, check_mode, **hook)
+        _refuse_missing(done.get("missing_images", []), check_mode)
+    except ERRORS as error:
+        return {"changed": False, "msg": str(error)}
+    return done
+
+
+def _side_by_side(disks: Step, ports: Step, vms: Step) -> Iterator[Tuple[Step, Result]]:
+    """QEMUs start as soon as their disks and TAPs are there, and their guests begin when Open vSwitch has the TAPs."""
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Event
+
+    prepared = Event()
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(_do, ports, False, prepared=prepared.set)
+        made.add_done_callback(lambda _made: prepared.set())
+        created = _do(disks, False)
+        prepared.wait()
+
+        def connected() -> None:
+            if "msg" in made.result():
+                raise ItemError("its ports could not be made")
+
+        failed = "msg" in created or (made.done() and "msg" in made.result())
+        started = None if failed else _do(vms, False, connected=connected)
+    yield disks, created
+    yield ports, made.result()
+    if started is not None:
+        yield vms, started
 
 
 # Imported where they are needed: Python compiles at each call what a module imports, and no host needs all.
@@ -87,7 +125,7 @@ def _disks(params: Mapping[str, Any], share: Mapping[str, Any]) -> Step:
         "run_dir": params["run_dir"],
         "owner": params["user"],
     }
-    return Step("disks", _ensure_overlays, {**_common(params), **options})
+    return Step(_DISKS, _ensure_overlays, {**_common(params), **options})
 
 
 def _ports(params: Mapping[str, Any], share: Mapping[str, Any]) -> Step:
@@ -103,7 +141,7 @@ def _ports(params: Mapping[str, Any], share: Mapping[str, Any]) -> Step:
         "tap_user": params["user"],
         "ports": share["ports"],
     }
-    return Step("ports", _ensure_ports, {**_common(params), **options})
+    return Step(_PORTS, _ensure_ports, {**_common(params), **options})
 
 
 def _dhcp(params: Mapping[str, Any], share: Mapping[str, Any]) -> Step:
@@ -149,7 +187,7 @@ def _vms(params: Mapping[str, Any], share: Mapping[str, Any]) -> Step:
         "state": "started" if params["state"] == "present" else "absent",
         "allow_restart": params["allow_restart"],
     }
-    return Step("VMs", _ensure_vms, {**_common(params), **options})
+    return Step(_VMS, _ensure_vms, {**_common(params), **options})
 
 
 def _common(params: Mapping[str, Any]) -> Dict[str, Any]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _ovs_host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result
@@ -29,8 +29,8 @@ ARGUMENTS: _specs.Spec = {
 }
 
 
-def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """As ``ovs_vlan`` documents its options and what it returns."""
+def ensure(params: Mapping[str, Any], check_mode: bool, prepared: Callable[[], None] = lambda: None) -> Result:
+    """As ``ovs_vlan`` documents its options and what it returns. ``prepared`` is called when new TAPs are there."""
     options = Options(
         slice=params["slice"],
         slice_id=params["slice_id"],
@@ -49,5 +49,5 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
         check_host(options, host, _ovs_host.is_user(options.tap_user))
         todo = actions(options, host)
         if todo and not check_mode:
-            _ovs_host.apply(todo, options, host)
+            _ovs_host.apply(todo, options, host, prepared)
     return {"changed": bool(todo), "diff": diff(todo)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _cgroup, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._answer import Result, check_slice
@@ -102,8 +102,11 @@ def _plan(
     return _Planned(reconcile({}, states if params["purge"] else listed, purge=True), [])
 
 
-def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """As ``qemu_vm`` documents its options and what it returns."""
+def ensure(params: Mapping[str, Any], check_mode: bool, connected: Callable[[], None] = lambda: None) -> Result:
+    """As ``qemu_vm`` documents its options and what it returns.
+
+    ``connected`` returns when the VMs' TAPs are, and raises ``ItemError`` if that failed. QEMUs start before.
+    """
     check_slice(params["slice"])
     os.umask(0o022)  # QEMU's user has to enter the folders that are made here.
     params = {**params, **{option: normal_path(option, params[option]) for option in ("base_dir", "run_dir")}}
@@ -128,7 +131,9 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
         to_start = [action.name for action in planned.actions if must_start(action)]
         check_startable(host, to_start, want, known)
         pids = {name: vm.pid for name, vm in have.items() if vm.pid is not None}
-        errors = apply(host, planned.actions, pids, params["timeout"], lambda: _starter(host, params))
+        errors = apply(
+            host, planned.actions, pids, params["timeout"], lambda: _starter(host, params, connected), connected
+        )
         now = scan(host) if planned.actions else have
         errors.update(check_started(host, [name for name in to_start if name not in errors], now))
         if started:
@@ -145,9 +150,9 @@ def _without(items: Mapping[str, Any], errors: Mapping[str, str]) -> Dict[str, A
     return {name: value for name, value in items.items() if name not in errors}
 
 
-def _starter(host: Host, params: Mapping[str, Any]) -> Starter:
+def _starter(host: Host, params: Mapping[str, Any], connected: Callable[[], None]) -> Starter:
     as_user = user_argv(params["user"])
-    return Starter(host, params["user"], as_user, usable_accelerator(params["accelerator"], as_user))
+    return Starter(host, params["user"], as_user, usable_accelerator(params["accelerator"], as_user), connected)
 
 
 def _result(planned: _Planned, errors: Mapping[str, str], vms: List[Dict[str, Any]]) -> Result:

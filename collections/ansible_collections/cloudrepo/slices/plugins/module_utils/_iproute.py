@@ -94,8 +94,8 @@ def delete_group(group: int) -> str:
     return "link delete group %d" % group
 
 
-def set_alias(name: str, alias: str) -> str:
-    return 'link set dev %s alias "%s"' % (name, alias)
+def set_alias(name: str, alias: str, up: bool = False) -> str:
+    return 'link set dev %s alias "%s"%s' % (name, alias, " up" if up else "")
 
 
 def set_up(name: str) -> str:

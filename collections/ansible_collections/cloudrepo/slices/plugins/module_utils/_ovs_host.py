@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _iproute, _openflow, _ovs, _sysctl
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError, label
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_ports import ALL_SETTINGS, Host, Options, owned
-from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps import Line, Steps, Sysctls, steps
+from ansible_collections.cloudrepo.slices.plugins.module_utils._vlan_steps import Line, Sysctls, steps
 
 
 class Common(NamedTuple):
@@ -71,8 +71,14 @@ def is_user(name: str) -> bool:
     return True
 
 
-def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
+def apply(todo: Sequence[Action], options: Options, host: Host, prepared: Callable[[], None]) -> None:
     """Do the actions.
+
+    Args:
+        todo: what was planned.
+        options: the task's.
+        host: what was there.
+        prepared: called when the TAPs are there, before Open vSwitch has them.
 
     Raises:
         ValueError: processes are still in the namespace that is to be deleted, and nothing was done; or Open vSwitch
@@ -88,11 +94,13 @@ def apply(todo: Sequence[Action], options: Options, host: Host) -> None:
     _batch(namespace, _removal(plan.leftovers), options)
     _transaction(plan.detach)
     _batch(None, plan.prepare, options)
+    _write_settings(plan.deafen, options)
+    prepared()
     _transaction(plan.connect)
     if plan.secure:
         run(_openflow.change(options.bridge), stdin="".join(line + "\n" for line in plan.secure))
     _batch(None, plan.place + _removal(plan.remove), options)
-    _write_settings(plan, options)
+    _write_settings(plan.sysctls, options)
     _batch(namespace, plan.settle, options)
     if plan.delete_namespace:
         run(_iproute.ip(None, "netns", "delete", str(namespace)))
@@ -120,10 +128,10 @@ def _settings(names: Iterable[str]) -> Dict[str, Mapping[str, int]]:
     return {name: _sysctl.read(name, ALL_SETTINGS) for name in names}
 
 
-def _write_settings(plan: Steps, options: Options) -> None:
-    for namespace in {change.namespace for change in plan.sysctls}:
+def _write_settings(changes: Sequence[Sysctls], options: Options) -> None:
+    for namespace in {change.namespace for change in changes}:
         with _sysctl.network_namespace(namespace):
-            for change in plan.sysctls:
+            for change in changes:
                 if change.namespace == namespace:
                     _write(change, options)
 

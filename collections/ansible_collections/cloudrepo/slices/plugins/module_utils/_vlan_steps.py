@@ -51,11 +51,12 @@ class Steps(NamedTuple):
         leftovers: devices in the namespace to be deleted before their ports.
         detach: Open vSwitch commands that drop ports whose device is lost: only what is a new port gets a new device.
         prepare: lines for the host that make TAPs ready, and delete dead devices.
+        deafen: settings of TAPs, written before anybody is behind them.
         connect: the Open vSwitch commands of the one transaction.
         secure: lines for ovs-ofctl, deletions first: numbers of ports that are gone may be those of new ones.
         place: lines for the host that move internal ports into the namespace.
         remove: TAPs that are disconnected by then, to be deleted.
-        sysctls: settings to write.
+        sysctls: settings of internal ports, written where these are by then.
         settle: lines for where the internal ports are: addresses, up, routes.
         delete_namespace: whether the namespace is deleted.
     """
@@ -64,6 +65,7 @@ class Steps(NamedTuple):
     leftovers: List[str]
     detach: List[_ovs.Command]
     prepare: List[Line]
+    deafen: List[Sysctls]
     connect: List[_ovs.Command]
     secure: List[str]
     place: List[Line]
@@ -76,7 +78,7 @@ class Steps(NamedTuple):
 def steps(todo: Sequence[Action], options: Options, host: Host) -> Steps:
     """How the actions are done, with as few processes as there can be."""
     of_namespace = {action.kind for action in todo if _type(action) == NAMESPACE}
-    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], [], [], DELETE in of_namespace)
+    result = Steps(CREATE in of_namespace, [], [], [], [], [], [], [], [], [], [], DELETE in of_namespace)
     for action in todo:
         if _type(action) == FLOWS:
             result.secure.insert(0, _openflow.delete((action.before or {})["port"]))
@@ -149,12 +151,12 @@ def _tap_steps(action: Action, options: Options, result: Steps) -> None:
         return
     lines = [] if exists else [_iproute.add_tap(name, after["user"])]
     if before.get("alias") != after["alias"]:
-        lines.append(_iproute.set_alias(name, after["alias"]))
-    if not before.get("up"):
+        lines.append(_iproute.set_alias(name, after["alias"], up=not before.get("up")))
+    elif not before.get("up"):
         lines.append(_iproute.set_up(name))
     result.prepare.extend(Line(text, name) for text in lines)
     if before.get("sysctls") != after["sysctls"]:
-        result.sysctls.append(Sysctls(name, None, after["sysctls"]))
+        result.deafen.append(Sysctls(name, None, after["sysctls"]))
 
 
 def _security_steps(action: Action, options: Options, host: Host, result: Steps) -> None:

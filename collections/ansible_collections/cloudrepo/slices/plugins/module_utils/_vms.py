@@ -57,8 +57,7 @@ _POLL_SECONDS = 0.02
 _MESSAGE_MAX = 2000
 _CONSOLE_LOG_MAX = 16 * 1024 * 1024
 _WAITING = 32  # Threads that only wait for an answer.
-# One that starts waits for disk and kernel, too, and guests that run already take time from those that start.
-_STARTS_PER_CORE = 8
+_STARTING = 64  # Most of the time they wait for the kernel, whose network devices are made and moved one by one.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
 
@@ -334,6 +333,7 @@ class Starter(NamedTuple):
     user: str
     as_user: Sequence[str]
     accelerator: str
+    connected: Callable[[], None]
 
     def start(self, name: str, config: State) -> None:
         """Start a VM and wait until it runs."""
@@ -349,6 +349,7 @@ class Starter(NamedTuple):
             try:
                 _limit(self.host, name, process.pid, config)
                 self._wait_until_ready(process, paths, log)
+                self.connected()
                 self._release(paths, config)
             except BaseException:
                 process.kill()
@@ -561,8 +562,11 @@ def apply(
     pids: Mapping[str, int],
     grace: float,
     starter: Callable[[], Starter],
+    connected: Callable[[], None],
 ) -> Dict[str, str]:
     """Carry the actions out: first everything that ends, so that its ports are free, then everything that starts.
+
+    Nothing ends, and no guest begins or gets another link, before the TAPs are connected.
 
     Args:
         host: where the VMs are.
@@ -570,17 +574,20 @@ def apply(
         pids: the processes of the VMs that have one.
         grace: seconds for guests that are stopped or restarted; those that are deleted get none.
         starter: made when something has to be started.
+        connected: returns when the TAPs are, and raises ``ItemError`` if that failed.
 
     Returns:
         The messages of the VMs that failed.
     """
     deleted = [action for action in actions if action.kind == DELETE]
+    stopped = [action for action in actions if action.kind != DELETE and _must_stop(action)]
+    if deleted or stopped:
+        connected()
     errors = stop(host, _pids_of(deleted, pids), 0)
     errors.update(run_each(lambda name: remove(host, name), _names_without(deleted, errors), _ERRORS))
     if deleted:
         _tidy_disks(host)
 
-    stopped = [action for action in actions if action.kind != DELETE and _must_stop(action)]
     errors.update(stop(host, _pids_of(stopped, pids), grace))
 
     kept = [action for action in actions if action.kind != DELETE and (action.after or {})["status"] == RUNNING]
@@ -593,11 +600,10 @@ def apply(
         if make is not None and must_start(action):
             make.start(name, after)
         else:
+            connected()
             change(host, name, before, after)
 
-    cores = len(os.sched_getaffinity(0))
-    at_once = max(cores, min(_WAITING, _STARTS_PER_CORE * cores))
-    errors.update(run_each(advance, _names_without(kept, errors), _ERRORS, at_once))
+    errors.update(run_each(advance, _names_without(kept, errors), _ERRORS, _STARTING))
     return errors
 
 

@@ -245,8 +245,9 @@ def build_ports(params: Mapping[str, Any]) -> None:
         readers.assert_lines([word for word in command if word != options.bridge], *readers.OVS_WORDS)
     readers.assert_lines([options.bridge], r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
     readers.assert_lines(done.secure, *readers.FLOW_LINES)
-    assert all("/" not in change.name and change.name not in (".", "..") for change in done.sysctls)
-    readers.assert_lines([change.name for change in done.sysctls], readers.IFNAME)
+    written = [*done.deafen, *done.sysctls]
+    assert all("/" not in change.name and change.name not in (".", "..") for change in written)
+    readers.assert_lines([change.name for change in written], readers.IFNAME)
 
 
 def build_vms(params: Mapping[str, Any]) -> None:

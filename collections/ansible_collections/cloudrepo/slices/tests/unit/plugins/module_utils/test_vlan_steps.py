@@ -29,7 +29,7 @@ def replaced(index: int, **fields: Any) -> list[dict[str, Any]]:
     return [{**port, **fields} if number == index else port for number, port in enumerate(WEB)]
 
 
-NOTHING = Steps(False, [], [], [], [], [], [], [], [], [], False)
+NOTHING = Steps(False, [], [], [], [], [], [], [], [], [], [], False)
 
 
 def test_nothing_to_do_costs_nothing() -> None:
@@ -40,11 +40,10 @@ def test_a_tap_is_ready_before_it_is_connected() -> None:
     todo = plan(bare_host(), ports=WEB[1:2])
     assert texts(todo.prepare) == [
         "tuntap add dev tap_1001_eth1 mode tap user nobody",
-        'link set dev tap_1001_eth1 alias "cloudrepo slice=web vm=web interface=eth1"',
-        "link set dev tap_1001_eth1 up",
+        'link set dev tap_1001_eth1 alias "cloudrepo slice=web vm=web interface=eth1" up',
     ]
     assert [command[:4] for command in todo.connect] == [["add-port", "br-int", "tap_1001_eth1", "tag=100"]]
-    assert todo.sysctls == [Sysctls("tap_1001_eth1", None, DEAF)]
+    assert todo.deafen == [Sysctls("tap_1001_eth1", None, DEAF)]
     assert (todo.place, todo.settle, todo.detach) == ([], [], [])
 
 

@@ -201,7 +201,7 @@ def test_removing_leaves_the_disk_and_the_other_vm(host: Host) -> None:
             Path(path).touch()
     before = {name: vm.state for name, vm in {"web": _vms.Vm({"status": "stopped"}, None)}.items()}
     actions = reconcile({}, before, purge=True)
-    assert _vms.apply(host, actions, {}, 0, _no_starter) == {}
+    assert _vms.apply(host, actions, {}, 0, _no_starter, _nothing) == {}
     assert not os.path.exists(host.paths("web").folder)
     assert sorted(os.listdir(os.path.join(host.base_dir, "case"))) == [
         "db.console.log",
@@ -216,7 +216,7 @@ def test_removing_the_last_vm_leaves_no_folder(host: Host) -> None:
 
     def remove(name: str) -> dict[str, str]:
         Path(host.paths(name).manifest).touch()
-        return _vms.apply(host, [Action("delete", name, {"status": "stopped"}, None)], {}, 0, _no_starter)
+        return _vms.apply(host, [Action("delete", name, {"status": "stopped"}, None)], {}, 0, _no_starter, _nothing)
 
     with ThreadPoolExecutor(1) as pool:
         with locked(folder):
@@ -230,6 +230,21 @@ def test_removing_the_last_vm_leaves_no_folder(host: Host) -> None:
     Path(host.paths("db").disk).unlink()
     assert remove("db") == {}
     assert os.listdir(host.base_dir) == []
+
+
+def test_nothing_ends_while_the_ports_may_still_fail(host: Host) -> None:
+    Path(host.paths("web").manifest).touch()
+
+    def failed() -> None:
+        raise ItemError("its ports could not be made")
+
+    with pytest.raises(ItemError, match="could not be made"):
+        _vms.apply(host, [Action("delete", "web", {"status": "stopped"}, None)], {}, 0, _no_starter, failed)
+    assert os.path.exists(host.paths("web").manifest)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _no_starter() -> _vms.Starter:
