@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All that one host has of a slice, made what it should be step by step: what each module does, in one process.
+"""All that one host has of a slice, made what it should be: what each module does, in one process.
 
 An Ansible round costs some tenths of a second on every host, and the step itself often a hundredth.
 """
@@ -51,9 +51,9 @@ class Step(NamedTuple):
 
 
 def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """As ``slice_host`` documents its options and what it returns. The first step that fails is the last one.
+    """As ``slice_host`` documents its options and what it returns.
 
-    ``share`` has all that ``SHARE`` says.
+    The first step that fails is the last one that is told of. ``share`` has all that ``SHARE`` says.
     """
     result: Result = {"changed": False, "diff": [], "vms": [], "pending": []}
     for step, done in _done(steps(params), check_mode):
@@ -90,23 +90,32 @@ def _do(step: Step, check_mode: bool, **hook: Callable[[], None]) -> Result:
 
 def _side_by_side(disks: Step, ports: Step, vms: Step) -> Iterator[Tuple[Step, Result]]:
     """QEMUs start as soon as their disks and TAPs are there, and their guests begin when Open vSwitch has the TAPs."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
     from threading import Event
 
-    prepared = Event()
+    there, created = Event(), Future()  # type: ignore[var-annotated]  # Python 3.8 has no Future[Result].
+
+    def prepared() -> None:
+        there.set()
+        # A port may be taken from a VM that runs: that is not done for a deploy that fails.
+        if "msg" in created.result():
+            raise ItemError("the disks could not be made")
+
+    def connected() -> None:
+        if "msg" in made.result():
+            raise ItemError("its ports could not be made")
+
     with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(_do, ports, False, prepared=prepared.set)
-        made.add_done_callback(lambda _made: prepared.set())
-        created = _do(disks, False)
-        prepared.wait()
-
-        def connected() -> None:
-            if "msg" in made.result():
-                raise ItemError("its ports could not be made")
-
-        failed = "msg" in created or (made.done() and "msg" in made.result())
+        made = pool.submit(_do, ports, False, prepared=prepared)
+        made.add_done_callback(lambda _made: there.set())
+        try:
+            created.set_result(_do(disks, False))
+        finally:
+            created.cancel()
+        there.wait()
+        failed = "msg" in created.result() or (made.done() and "msg" in made.result())
         started = None if failed else _do(vms, False, connected=connected)
-    yield disks, created
+    yield disks, created.result()
     yield ports, made.result()
     if started is not None:
         yield vms, started

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import Any, Callable, Mapping
 
@@ -31,6 +32,7 @@ ARGUMENTS: _specs.Spec = {
 
 def ensure(params: Mapping[str, Any], check_mode: bool, prepared: Callable[[], None] = lambda: None) -> Result:
     """As ``ovs_vlan`` documents its options and what it returns. ``prepared`` is called when new TAPs are there."""
+    os.umask(0o022)  # Others have to enter the folder of the locks' folder, which may be made here.
     options = Options(
         slice=params["slice"],
         slice_id=params["slice_id"],

@@ -350,6 +350,8 @@ class Starter(NamedTuple):
                 _limit(self.host, name, process.pid, config)
                 self._wait_until_ready(process, paths, log)
                 self.connected()
+                if process.poll() is not None:
+                    raise ItemError("QEMU ended (rc=%d): %s" % (process.returncode, _end_of(log)))
                 self._release(paths, config)
             except BaseException:
                 process.kill()

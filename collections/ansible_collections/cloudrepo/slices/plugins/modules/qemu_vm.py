@@ -15,7 +15,7 @@ description:
     Its disk comes from M(cloudrepo.slices.qcow_overlay), its TAPs from M(cloudrepo.slices.ovs_vlan).
   - A VM is known by a manifest beside its disk, its process by the QMP socket and the pidfile in the VM's own folder.
     No process is looked for by name, and none gets a signal whose command line does not name that pidfile.
-  - VMs are started and stopped as many at a time as the host has cores.
+  - Up to 64 VMs are started, and 32 stopped, at a time.
     If some fail, the others go on, and the error names each that failed.
   - In its folder, C(RUN_DIR/SLICE/VM), each VM has its serial console as a socket, C(console.sock), QEMU's
     messages in C(qemu.log), and QMP in C(qmp.sock), which talks to one client at a time.

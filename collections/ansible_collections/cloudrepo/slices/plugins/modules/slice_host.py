@@ -14,8 +14,10 @@ description:
   - Does in one call what M(cloudrepo.slices.qcow_overlay), M(cloudrepo.slices.ovs_vlan),
     M(cloudrepo.slices.dnsmasq_dhcp), M(cloudrepo.slices.slice_nat) and M(cloudrepo.slices.qemu_vm) do,
     in this order, as far as the host's roles ask for it.
+  - On a worker it begins with ports before the disks are there, and starts VMs before their ports are connected.
+    No guest begins before that, and no port is connected or taken away unless the disks are there.
   - To remove a share it does so in the order VMs, disks, NAT, DHCP and ports.
-  - The first of them that fails is the last one. What was done before it stays.
+  - The first of them that fails is the last one. What was done before it stays, but for VMs whose ports failed.
   - A call costs some tenths of a second on every host whatever it does, so one is better than five.
   - It sends no base images. M(cloudrepo.slices.qcow_overlay) has to come first where one is missing.
 attributes:

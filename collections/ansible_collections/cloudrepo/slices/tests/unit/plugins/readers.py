@@ -116,7 +116,7 @@ def read_qemu(argv: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
 
 IP_LINES = (
     rf"tuntap add dev {IFNAME} mode tap user [a-z-]+",
-    rf'link set dev {IFNAME} alias "cloudrepo(?: (?:slice|vm|interface|slice-id|owner)=[a-z0-9][a-z0-9-]*)*"',
+    rf'link set dev {IFNAME} alias "cloudrepo(?: (?:slice|vm|interface|slice-id|owner)=[a-z0-9][a-z0-9-]*)*"(?: up)?',
     rf"link set dev {IFNAME} address 02(?::[0-9a-f]{{2}}){{5}}",
     rf"link set dev (?:{IFNAME}|lo) up",
     rf"link set dev {IFNAME} netns slice-[0-9]+",

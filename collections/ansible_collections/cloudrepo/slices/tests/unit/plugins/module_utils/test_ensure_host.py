@@ -77,16 +77,20 @@ def test_no_guest_begins_without_its_ports(late: bool, monkeypatch: pytest.Monke
     assert (started.is_set(), begun.is_set()) == (late, False)
 
 
-def test_no_qemu_starts_without_its_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_qemu_starts_and_no_port_changes_without_the_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = Event()
+
     def disks(_params: Any, _check_mode: bool) -> dict[str, Any]:
         raise ItemError("overlays[0]: no")
 
     def ports(_params: Any, _check_mode: bool, prepared: Callable[[], None]) -> dict[str, Any]:
         prepared()
+        changed.set()
         return DONE
 
     result = made(monkeypatch, ports, lambda *_never: pytest.fail("started"), disks)
     assert result["msg"] == "overlays[0]: no"
+    assert not changed.is_set()
 
 
 def test_what_is_only_predicted_is_so_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
