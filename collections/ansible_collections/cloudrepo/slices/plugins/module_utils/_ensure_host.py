@@ -56,7 +56,7 @@ def ensure(params: Mapping[str, Any], check_mode: bool) -> Result:
     The first step that fails is the last one that is told of. ``share`` has all that ``SHARE`` says.
     """
     result: Result = {"changed": False, "diff": [], "vms": [], "pending": []}
-    for step, done in _done(steps(params), check_mode):
+    for step, done in _outcomes(steps(params), check_mode):
         _add(result, step.what, done)
         if "msg" in result:
             break
@@ -70,7 +70,7 @@ def steps(params: Mapping[str, Any]) -> List[Step]:
     return [make(params, params["share"]) for make in makers]
 
 
-def _done(todo: List[Step], check_mode: bool) -> Iterator[Tuple[Step, Result]]:
+def _outcomes(todo: List[Step], check_mode: bool) -> Iterator[Tuple[Step, Result]]:
     """Each step, and what came of it."""
     if not check_mode and [step.what for step in todo] == [_DISKS, _PORTS, _VMS]:
         yield from _side_by_side(*todo)
@@ -90,13 +90,13 @@ def _do(step: Step, check_mode: bool, **hook: Callable[[], None]) -> Result:
 
 def _side_by_side(disks: Step, ports: Step, vms: Step) -> Iterator[Tuple[Step, Result]]:
     """QEMUs start as soon as their disks and TAPs are there, and their guests begin when Open vSwitch has the TAPs."""
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
     from threading import Event
 
-    there, created = Event(), Future()  # type: ignore[var-annotated]  # Python 3.8 has no Future[Result].
+    prepared = Event()
 
-    def prepared() -> None:
-        there.set()
+    def on_prepared() -> None:
+        prepared.set()
         # A port may be taken from a VM that runs: that is not done for a deploy that fails.
         if "msg" in created.result():
             raise ItemError("the disks could not be made")
@@ -105,14 +105,11 @@ def _side_by_side(disks: Step, ports: Step, vms: Step) -> Iterator[Tuple[Step, R
         if "msg" in made.result():
             raise ItemError("its ports could not be made")
 
-    with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(_do, ports, False, prepared=prepared)
-        made.add_done_callback(lambda _made: there.set())
-        try:
-            created.set_result(_do(disks, False))
-        finally:
-            created.cancel()
-        there.wait()
+    with ThreadPoolExecutor(2) as pool:
+        created = pool.submit(_do, disks, False)
+        made = pool.submit(_do, ports, False, prepared=on_prepared)
+        made.add_done_callback(lambda _made: prepared.set())
+        prepared.wait()
         failed = "msg" in created.result() or (made.done() and "msg" in made.result())
         started = None if failed else _do(vms, False, connected=connected)
     yield disks, created.result()
