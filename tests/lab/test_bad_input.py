@@ -215,3 +215,19 @@ def test_deleting_what_is_not_there_is_no_error(run_playbook: Any) -> None:
     run = run_playbook("delete_slice", slice="nope")
     assert run.rc == 0 and "nothing to delete" in run.output
     assert run.recap and run.total("changed") == 0
+
+
+def test_a_host_on_which_open_vswitch_does_not_run(run_playbook: Any, run_module: Any) -> None:
+    """Nobody takes its silence for an answer."""
+
+    def move(source: str, target: str) -> None:
+        assert not run_module("worker1", "ansible.builtin.command", {"argv": ["mv", source, target]})["failed"]
+
+    socket = "/run/openvswitch/db.sock"
+    move(socket, f"{socket}.away")
+    try:
+        run = run_playbook("prepare_hosts", "--limit=worker1")
+    finally:
+        move(f"{socket}.away", socket)
+    assert run.rc != 0 and re.search("Open vSwitch does not run: .*db.sock", run.output), run.output
+    assert run.total("changed") == 0, run.output

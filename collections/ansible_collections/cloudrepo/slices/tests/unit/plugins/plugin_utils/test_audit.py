@@ -8,6 +8,7 @@ import os
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit import is_unknown, merge, render
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._audit_shares import all_shares
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._junit import junit
@@ -132,6 +133,14 @@ def test_whatever_is_off_is_told() -> None:
     [failure] = root.findall("testsuite/testcase[@classname='slice web.worker1'][@name='port']/failure")
     assert failure.get("message") == failure.text == "worker1: port tap is ?<missing>"
     assert sum(int(suite.get("failures", "")) for suite in root) == int(root.get("failures", "")) == 5
+
+
+@pytest.mark.parametrize("state", ["failed", "unreachable"])
+def test_a_probe_that_could_not_be_made_has_failed(state: str) -> None:
+    hosts = dict.fromkeys(("network1", "worker1", "worker2", "worker3"), CHECKED)
+    audit = merge(shares(registry()), shares(registry()), hosts, {"worker1": {state: True, "msg": "boom"}}, {})
+    assert not audit["sound"] and "worker1 could not probe: boom" in render(audit)
+    assert "nothing off" not in render(audit) and "1 failed probe" in render(audit)
 
 
 def test_what_is_newer_than_the_registry_says_that_it_was_lost() -> None:
