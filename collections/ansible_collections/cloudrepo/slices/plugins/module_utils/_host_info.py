@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Dict, Mapping, Optional
 
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _host, _specs
@@ -37,7 +38,7 @@ def tell(params: Mapping[str, Any], check_mode: bool) -> Result:
         "kvm": _host.has_kvm(),
         "images": {name: image.virtual_size for name, image in images.items()},
         "image_bytes": {name: image.size for name, image in images.items()},
-        "stamps": _host.stamps(base_dir),
+        "stamps": json.dumps(_host.stamps(base_dir)),
         "missing": _host.missing(params["roles"], params["bridge"], params["user"]),
         "wrong": _host.wrong(params["roles"], params["accelerator"], params["vnc_listen"], params["vnc_passwords"]),
     }
@@ -66,4 +67,5 @@ def _vms(base_dir: str, params: Mapping[str, Any]) -> Dict[str, Any]:
 
     only, run_dir = params["slice"], normal_path("run_dir", params["run_dir"])
     # What is no name is no slice's, and no path.
-    return {"vms": _vms.running(base_dir, run_dir, only) if only is None or is_name(only) else []}
+    found = _vms.running(base_dir, run_dir, only) if only is None or is_name(only) else []
+    return {"vms": json.dumps(found)}

@@ -126,11 +126,11 @@ host:
       description:
         - The VMs and namespaces of slices on the host, with the IDs that were given to them.
         - A namespace does not tell the name of its slice.
-      type: list
-      elements: dict
-      sample:
-        - {slice: web, name: VM web/db, id: 1002}
-        - {slice: "", name: slice-1000, id: 1000}
+        - It is JSON text of a list, as RV(registry) is text.
+      type: str
+      sample: >-
+        [{"slice": "web", "vm": "db", "name": "VM web/db", "id": 1002},
+        {"slice": "", "vm": "", "name": "slice-1000", "id": 1000}]
     missing:
       description: What the host lacks for its roles, empty if it is ready.
       type: list
@@ -153,10 +153,9 @@ workers:
   type: dict
   sample: {"web": ["worker1", "worker2"]}
 vms:
-  description: The VMs, as M(cloudrepo.slices.qemu_vm_info) returns them.
+  description: The VMs, a list as M(cloudrepo.slices.qemu_vm_info) returns it, as JSON text like RV(registry).
   returned: success, with O(vms)
-  type: list
-  elements: dict
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,9 +22,13 @@ class AskedError(Exception):
 
 
 def answer(hostvars: Mapping[str, Any], host: str) -> Mapping[str, Any]:
-    """What a host said; empty if it was not asked."""
-    found: Mapping[str, Any] = (hostvars[host].get(ANSWERS) if host in hostvars else None) or {}
-    return found
+    """What a host said, with what it says as text but for the registry as data; empty if it was not asked."""
+    said = dict((hostvars[host].get(ANSWERS) if host in hostvars else None) or {})
+    if "vms" in said:
+        said["vms"] = json.loads(said["vms"])
+    if "host" in said:
+        said["host"] = {**said["host"], "stamps": json.loads(said["host"]["stamps"])}
+    return said
 
 
 def registry_answer(hostvars: Mapping[str, Any], host: str) -> Mapping[str, Any]:

@@ -87,15 +87,19 @@ def test_every_play_reaches_the_registry_s_host() -> None:
         check_groups(groups, "bastion")
 
 
+# Of a host that lacks nothing and carries nothing.
+BARE = {"missing": [], "wrong": [], "stamps": "[]"}
+
+
 @pytest.mark.parametrize(
     ("info", "problem"),
     [
         (None, "is not part of this run"),
         ({"unreachable": True, "msg": "x"}, "is unreachable"),
         ({"failed": True, "msg": "no sudo"}, "can't be used: no sudo"),
-        ({"host": {"missing": ["qemu-img is not installed"]}}, "is not prepared: qemu-img is not installed"),
-        ({"host": {"missing": [], "wrong": ["slices_vnc_listen is x"]}}, "set for it: slices_vnc_listen is x"),
-        ({"host": {"missing": [], "wrong": [], "cores": 2}}, ""),
+        ({"host": {**BARE, "missing": ["qemu-img is not installed"]}}, "is not prepared: qemu-img is not installed"),
+        ({"host": {**BARE, "wrong": ["slices_vnc_listen is x"]}}, "set for it: slices_vnc_listen is x"),
+        ({"host": {**BARE, "cores": 2}}, ""),
     ],
 )
 def test_why_a_host_takes_no_vms(info: dict[str, Any] | None, problem: str) -> None:

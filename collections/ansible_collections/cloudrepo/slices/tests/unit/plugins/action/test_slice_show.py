@@ -20,7 +20,7 @@ RECORD = {**make_plan(WEB)["slice"], "status": "running", "reason": ""}
 GROUPS = {"workers": ["worker1", "worker2"], "network_node": ["network1"]}
 KNOWN = {"registry": json.dumps({"slices": [RECORD]}), "workers": {"web": ["worker2", "gone"]}}
 EMPTY = {"registry": json.dumps({"slices": []}), "workers": {}}
-VMS = {"vms": [{"slice": "web", "name": "db", "pid": 7, "status": "running"}]}
+VMS = {"vms": json.dumps([{"slice": "web", "name": "db", "pid": 7, "status": "running"}])}
 
 
 class Run:
@@ -42,7 +42,7 @@ class Run:
         connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="unused"), _play_context=self.context)
         args = {"registry_path": "/r", "registry_host": "network1", **args}
         task = SimpleNamespace(args=args, async_val=0, check_mode=False, diff=False, action="slice_show")
-        said = {"network1": known, "worker1": {"vms": []}, "worker2": VMS}
+        said = {"network1": known, "worker1": {"vms": "[]"}, "worker2": VMS}
         self.result = slice_show.ActionModule(task, connection, None, None, None, None).run(
             None,
             {
@@ -81,7 +81,7 @@ def test_who_knows_nothing_asks_whether_it_was_lost(monkeypatch: pytest.MonkeyPa
     assert run.asked == [("read", False)] and run.printed == ["No slices."]
     with pytest.raises(AnsibleActionFail, match=r"^there is no slice no\\x1bsuch$"):
         Run(monkeypatch, EMPTY, now, slice="no\x1bsuch")
-    stamps = {"host": {"stamps": [{"name": "VM web/db", "id": 1002, "slice": "web"}]}}
+    stamps = {"host": {"stamps": json.dumps([{"name": "VM web/db", "id": 1002, "slice": "web"}])}}
     with pytest.raises(AnsibleActionFail, match=r"^The registry does not know any slice, but there is VM web/db"):
         Run(monkeypatch, {**EMPTY, **stamps}, now)
     with pytest.raises(AnsibleActionFail, match=r"^registry on network1: no route$"):

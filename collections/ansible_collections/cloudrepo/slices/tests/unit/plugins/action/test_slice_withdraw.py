@@ -21,7 +21,8 @@ def test_what_the_registry_has_forgotten_is_named_in_the_order_of_the_play(monke
     now: dict[str, Any] = {"registry": {"slices": [], "next_id": 1000}}
     monkeypatch.setattr(slice_withdraw, "ask_registry", lambda *_asked: now)
     said: dict[str, dict[str, Any]] = {
-        name: {"host": {"stamps": [{"name": f"VM web/{name}", "id": 1002, "slice": "web"}]}} for name in WORKERS
+        name: {"host": {"stamps": json.dumps([{"name": f"VM web/{name}", "id": 1002, "slice": "web"}])}}
+        for name in WORKERS
     }
     said["network1"] = {"registry": json.dumps({"slices": []}), "workers": {}}
     task = SimpleNamespace(
