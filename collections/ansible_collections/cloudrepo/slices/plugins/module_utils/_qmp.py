@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Dict, Optional, Type
 
 _RETRY_SECONDS = 0.02
+_READ_SECONDS = 0.1  # For what has arrived already.
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -32,6 +33,7 @@ class Qmp:
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         self._socket = connection
         self._timeout = timeout
+        self._asked_until = 0.0
         self._unread = b""
 
     def __enter__(self) -> Qmp:
@@ -43,6 +45,10 @@ class Qmp:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it."""
         self._socket.close()
 
     def peer_pid(self) -> int:
@@ -52,21 +58,34 @@ class Qmp:
 
     def negotiate(self) -> None:
         """Wait for QEMU's greeting and enter its command mode."""
-        self._await_greeting()
+        self._await_greeting(self._deadline())
         self.execute("qmp_capabilities")
 
     def open_with(self, command: str, **arguments: Any) -> Any:
-        """negotiate() and execute() in one round trip: what arrives before QEMU's greeting it reads afterwards."""
+        """negotiate() and execute() in one round trip."""
+        self.ask(command, **arguments)
+        return self.hear(command)
+
+    def ask(self, command: str, **arguments: Any) -> None:
+        """Begin with a command and don't wait: what arrives before QEMU's greeting it reads afterwards."""
+        self._asked_until = self._deadline()
         self._send("qmp_capabilities")
         self._send(command, **arguments)
-        self._await_greeting()
-        self._await_answer("qmp_capabilities")
-        return self._await_answer(command)
+
+    def hear(self, command: str) -> Any:
+        """The result of what was asked. The time to answer began then; what came in it is read however late."""
+        deadline = max(self._asked_until, time.monotonic() + _READ_SECONDS)
+        self._await_greeting(deadline)
+        self._await_answer("qmp_capabilities", deadline)
+        return self._await_answer(command, deadline)
 
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a command and return its result. Events that arrive in between are skipped."""
         self._send(command, **arguments)
-        return self._await_answer(command)
+        return self._await_answer(command, self._deadline())
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
 
     def _send(self, command: str, **arguments: Any) -> None:
         request = {"execute": command, "arguments": arguments}
@@ -76,13 +95,12 @@ class Qmp:
         except OSError as error:
             raise QmpError("QMP %s: %s" % (command, error)) from error
 
-    def _await_greeting(self) -> None:
-        greeting = self._read(time.monotonic() + self._timeout)
+    def _await_greeting(self, deadline: float) -> None:
+        greeting = self._read(deadline)
         if "QMP" not in greeting:
             raise QmpError("QMP: this is not QEMU's greeting: %.200r" % greeting)
 
-    def _await_answer(self, command: str) -> Any:
-        deadline = time.monotonic() + self._timeout
+    def _await_answer(self, command: str, deadline: float) -> Any:
         while True:
             answer = self._read(deadline)
             if "error" in answer:
@@ -128,16 +146,26 @@ def connect(path: str, timeout: float) -> Qmp:
     """
     deadline = time.monotonic() + timeout
     while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(timeout)
-            connection.connect(path)
-            return Qmp(connection, timeout)
-        except BlockingIOError as error:  # Its queue of clients is full, and the kernel does not wait for a place.
-            connection.close()
+            return connect_now(path, timeout)
+        except BlockingIOError as error:
             if time.monotonic() > deadline:
                 raise socket.timeout("too many others wait for QMP at %s" % path) from error
             time.sleep(_RETRY_SECONDS)
-        except OSError:
-            connection.close()
-            raise
+
+
+def connect_now(path: str, timeout: float) -> Qmp:
+    """connect() that does not wait for others.
+
+    Raises:
+        BlockingIOError: the queue of clients is full. The kernel does not wait for a place in it.
+        OSError: nothing listens there.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return Qmp(connection, timeout)

@@ -45,7 +45,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._qemu import (
     restart_changes,
     vm_paths,
 )
-from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import Qmp, QmpError, connect
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import Qmp, QmpError, connect, connect_now
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import DELETE, Action, State
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 
@@ -57,6 +57,7 @@ _POLL_SECONDS = 0.02
 _MESSAGE_MAX = 2000
 _CONSOLE_LOG_MAX = 16 * 1024 * 1024
 _WAITING = 32  # Threads that only wait for an answer.
+_AT_ONCE = 256  # Open connections: a process may have 1024 files.
 _STARTING = 64  # Most of the time they wait for the kernel, whose network devices are made and moved one by one.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
 
@@ -113,26 +114,30 @@ def names(host: Host) -> List[str]:
 
 def scan(host: Host) -> Dict[str, Vm]:
     """The VMs of a slice by name, each with its process. Starts no process."""
+    processes = find_all({name: host.paths(name) for name in names(host)})
     found: Dict[str, Vm] = {}
-
-    def look(name: str) -> None:
-        paths = host.paths(name)
-        process = find(paths)
-        pid = process.pid if process else None
-        state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
-        if state["status"] == PRELAUNCH:
-            state["interfaces"] = _links_up(state.get("interfaces", []))
-        if pid is not None:
-            state.update(_losses(pid, paths.disk, state.get("interfaces", [])))
-            if host.groups is not None:
-                state["limits"] = host.groups.limits(name, pid)
-        found[name] = Vm(state, pid)
-
-    there = names(host)
-    errors = run_each(look, there, _ERRORS, _WAITING)
+    errors: List[str] = []
+    for name, process in processes.items():
+        try:
+            found[name] = _vm(host, name, process)
+        except _ERRORS as error:
+            errors.append('vm "%s": %s' % (name, error))
     if errors:
-        raise ItemError("; ".join('vm "%s": %s' % item for item in errors.items()))
-    return {name: found[name] for name in there}
+        raise ItemError("; ".join(errors))
+    return found
+
+
+def _vm(host: Host, name: str, process: Optional[Process]) -> Vm:
+    paths = host.paths(name)
+    pid = process.pid if process else None
+    state = {"status": process.status if process else STOPPED, **_read_manifest(paths.manifest)}
+    if state["status"] == PRELAUNCH:
+        state["interfaces"] = _links_up(state.get("interfaces", []))
+    if pid is not None:
+        state.update(_losses(pid, paths.disk, state.get("interfaces", [])))
+        if host.groups is not None:
+            state["limits"] = host.groups.limits(name, pid)
+    return Vm(state, pid)
 
 
 def _links_up(interfaces: Sequence[State]) -> List[State]:
@@ -219,26 +224,70 @@ def _write_manifest(host: Host, name: str, config: State) -> None:
     write_whole(host.paths(name).manifest, json.dumps(manifest, indent=1) + "\n", 0o600)
 
 
+class _Asked(NamedTuple):
+    """A QEMU that was asked for its status. Without ``qmp`` others are before us, and it may be anybody."""
+
+    pid: Optional[int] = None
+    qmp: Optional[Qmp] = None
+
+
 def find(paths: Paths) -> Optional[Process]:
     """The QEMU of a VM, by its socket, and where that is silent or lost by its pidfile. Stale ones find nothing."""
-    silent = None
+    return find_all({"": paths})[""]
+
+
+def find_all(paths: Mapping[str, Paths]) -> Dict[str, Optional[Process]]:
+    """find() for several VMs, by name. Each takes its time to answer, so all are asked before the first is heard."""
+    found: Dict[str, Optional[Process]] = dict.fromkeys(paths)
+    deadline = time.monotonic() + _QMP_SECONDS
+    left = list(paths)
+    while left:
+        asked = {name: _ask(paths[name]) for name in left[:_AT_ONCE]}
+        del left[:_AT_ONCE]
+        patient = time.monotonic() < deadline
+        for name, one in asked.items():
+            if patient and one is not None and one.qmp is None:
+                left.append(name)
+            else:
+                found[name] = _hear(one, paths[name])
+        if patient and left:
+            time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _ask(paths: Paths) -> Optional[_Asked]:
+    """Ask the QEMU that listens at a VM's socket, if it is the VM's."""
     try:
-        with connect(paths.qmp, _QMP_SECONDS) as qmp:
-            pid = qmp.peer_pid()
-            if _is_alive(pid, paths):
-                return Process(pid, _status(qmp))
-    except socket.timeout:  # It listens, but others are before us.
-        silent = Process(None, SILENT)
+        qmp = connect_now(paths.qmp, _QMP_SECONDS)
+    except BlockingIOError:
+        return _Asked()
     except OSError:
-        pass  # Nobody listens.
+        return None  # Nobody listens.
+    with suppress(OSError):
+        pid = qmp.peer_pid()
+        if _is_alive(pid, paths):
+            with suppress(QmpError):  # It is silent, then.
+                qmp.ask("query-status")
+            return _Asked(pid, qmp)
+    qmp.close()
+    return None
+
+
+def _hear(asked: Optional[_Asked], paths: Paths) -> Optional[Process]:
+    """The process that was asked, with its answer; or else the one of the pidfile."""
+    if asked and asked.qmp:
+        with asked.qmp as qmp:
+            return Process(asked.pid, _status(qmp))
     saved = _read_pid(paths.pidfile)
-    return Process(saved, SILENT) if saved and _is_alive(saved, paths) else silent
+    if saved and _is_alive(saved, paths):
+        return Process(saved, SILENT)
+    return Process(None, SILENT) if asked else None
 
 
 def _status(qmp: Qmp) -> str:
     try:
-        return str(qmp.open_with("query-status")["status"])
-    except QmpError:
+        return str(qmp.hear("query-status")["status"])
+    except (QmpError, KeyError, TypeError):
         return SILENT
 
 

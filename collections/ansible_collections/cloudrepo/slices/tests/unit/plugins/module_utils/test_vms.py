@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _vms
 from ansible_collections.cloudrepo.slices.plugins.module_utils._folders import locked
 from ansible_collections.cloudrepo.slices.plugins.module_utils._items import ItemError
+from ansible_collections.cloudrepo.slices.plugins.module_utils._qmp import connect
 from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import Action, reconcile
 from ansible_collections.cloudrepo.slices.plugins.module_utils._vms import Host, Process
 
@@ -41,6 +43,25 @@ CONFIG: dict[str, Any] = {
 # Ignores what ends a process politely, as a QEMU that hangs would.
 _HANGS = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
+# Answers one client after the other as QEMU 7.2 does; one whose answer is empty never does.
+_ANSWERS = """
+import socket, sys
+from contextlib import suppress
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen(0)
+print("up", flush=True)
+while True:
+    client = server.accept()[0]
+    with suppress(OSError), client, client.makefile("rb") as lines:
+        if sys.argv[2]:
+            client.sendall(b'{"QMP": {"version": {}, "capabilities": ["oob"]}}\\n')
+        for line in lines:
+            if sys.argv[2]:
+                answer = '{"return": {}}' if b"qmp_capabilities" in line else sys.argv[2]
+                client.sendall(answer.encode() + b"\\n")
+"""
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
@@ -54,8 +75,8 @@ def host(tmp_path: Path) -> Host:
 class Hanging:
     """A process with the command line of a VM's QEMU that says nothing, and has the VM's disk open."""
 
-    def __init__(self, host: Host, name: str) -> None:
-        command = [sys.executable, "-c", _HANGS, "-pidfile", host.paths(name).pidfile]
+    def __init__(self, host: Host, name: str, *script: str) -> None:
+        command = [sys.executable, "-c", *(script or [_HANGS]), "-pidfile", host.paths(name).pidfile]
         with Path(host.paths(name).disk).open("w+b") as disk:
             self._process = subprocess.Popen(command, stdin=disk, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
@@ -106,6 +127,56 @@ def test_a_stranger_at_our_socket_is_not_ours(host: Host) -> None:
         server.bind(host.paths("web").qmp)
         server.listen()
         assert _vms.find(host.paths("web")) is None
+
+
+@contextmanager
+def listening(host: Host, **answers: str) -> Iterator[dict[str, Hanging]]:
+    """A process for each VM, which answers with this text."""
+    with ExitStack() as stack:
+        found = {}
+        for name, text in answers.items():
+            Path(host.paths(name).folder).mkdir(parents=True, exist_ok=True)
+            found[name] = Hanging(host, name, _ANSWERS, host.paths(name).qmp, text)
+            stack.callback(found[name].end)
+        yield found
+
+
+RUNNING = '{"return": {"status": "running", "singlestep": false, "running": true}}'
+
+
+def test_those_that_are_silent_have_one_time_together(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_vms, "_QMP_SECONDS", 0.5)
+    silent = [f"vm{number}" for number in range(8)]
+    with listening(host, **dict.fromkeys(silent, ""), what='{"return": 1}', x=RUNNING) as processes:
+        begun = time.monotonic()
+        found = _vms.find_all({name: host.paths(name) for name in [*processes, "nobody"]})
+        assert time.monotonic() - begun < 0.5 + 0.1 * len(silent) + 1
+        # What answered in time did so, however late it is heard.
+        status = {**dict.fromkeys([*silent, "what"], "unresponsive"), "x": "running"}
+        assert found == {**{name: Process(processes[name].pid, status[name]) for name in processes}, "nobody": None}
+
+
+def test_who_has_others_before_us_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {name: host.paths(name) for name in ("busy", "x")}
+    with listening(host, busy=RUNNING, x=RUNNING) as processes:
+        # One is served, and one takes the place in the queue.
+        first = connect(paths["busy"].qmp, 5)
+        first.negotiate()
+        second = connect(paths["busy"].qmp, 5)
+        with first, second, ThreadPoolExecutor() as pool:
+            found = pool.submit(_vms.find_all, paths)
+            time.sleep(0.2)
+            assert not found.done()
+            first.close()
+            second.close()
+            assert found.result() == {name: Process(processes[name].pid, "running") for name in paths}
+        monkeypatch.setattr(_vms, "_QMP_SECONDS", 0.2)
+        first = connect(paths["busy"].qmp, 5)
+        first.negotiate()
+        with first, connect(paths["busy"].qmp, 5):
+            assert _vms.find(paths["busy"]) == Process(None, "unresponsive")
+            processes["busy"].write_pidfile(paths["busy"].pidfile)
+            assert _vms.find(paths["busy"]) == Process(processes["busy"].pid, "unresponsive")
 
 
 def test_one_that_hangs_is_killed_and_nobody_else(host: Host, web: Hanging) -> None:
