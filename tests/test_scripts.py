@@ -46,7 +46,7 @@ def test_a_run_that_a_signal_ends_has_failed(number: signal.Signals, status: int
 @pytest.mark.parametrize(
     ("up", "bring_up", "played"),
     [
-        (False, "bring_up_empty_lab", "lab_up prepare_hosts lab_down"),
+        (False, "bring_up_empty_lab", "lab_down lab_up prepare_hosts lab_down"),
         (True, "bring_up_empty_lab", "lab_down lab_up prepare_hosts lab_down"),
         (False, "bring_up_lab", "lab_up prepare_hosts lab_down"),
         (True, "bring_up_lab", "lab_up prepare_hosts"),

@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 from ansible_collections.cloudrepo.slices.plugins.action.qcow_overlay import outdated
 from ansible_collections.cloudrepo.slices.plugins.action.slice_registry import ask_registry
 from ansible_collections.cloudrepo.slices.plugins.module_utils._qcow2 import read_header
-from ansible_collections.cloudrepo.slices.plugins.plugin_utils._asked import answer
+from ansible_collections.cloudrepo.slices.plugins.plugin_utils._asked import answer, answer_in
 from ansible_collections.cloudrepo.slices.plugins.plugin_utils._spec import parse_spec
 
 display = Display()
@@ -157,7 +157,7 @@ def _reservation(plan: dict[str, Any], status: str) -> dict[str, Any]:
 def host_facts(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """What ``slice_host_info`` found on a host, or the problem that kept it from doing so."""
     found = variables["hostvars"][name]
-    info = answer(variables["hostvars"], name)
+    info = answer_in(found)
     facts = {"name": name, "address": str(found.get("ansible_host", name)), "problem": _problem(info)}
     return facts if facts["problem"] else {**facts, **info["host"]}
 

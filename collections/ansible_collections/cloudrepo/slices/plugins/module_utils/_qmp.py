@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Dict, Optional, Type
 
 _RETRY_SECONDS = 0.02
-_READ_SECONDS = 0.1  # For what has arrived already.
+_MOST_BYTES = 1024 * 1024  # What QEMU says is shorter by far.
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -33,7 +33,6 @@ class Qmp:
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         self._socket = connection
         self._timeout = timeout
-        self._asked_until = 0.0
         self._unread = b""
 
     def __enter__(self) -> Qmp:
@@ -58,7 +57,7 @@ class Qmp:
 
     def negotiate(self) -> None:
         """Wait for QEMU's greeting and enter its command mode."""
-        self._await_greeting(self._deadline())
+        self._await_greeting()
         self.execute("qmp_capabilities")
 
     def open_with(self, command: str, **arguments: Any) -> Any:
@@ -68,13 +67,11 @@ class Qmp:
 
     def ask(self, command: str, **arguments: Any) -> None:
         """Begin with a command and don't wait: what arrives before QEMU's greeting it reads afterwards."""
-        self._asked_until = self._deadline()
         self._send("qmp_capabilities")
         self._send(command, **arguments)
 
-    def hear(self, command: str) -> Any:
-        """The result of what was asked. The time to answer began then; what came in it is read however late."""
-        deadline = max(self._asked_until, time.monotonic() + _READ_SECONDS)
+    def hear(self, command: str, deadline: Optional[float] = None) -> Any:
+        """The result of what was asked. Without ``deadline`` each of QEMU's three answers has a time of its own."""
         self._await_greeting(deadline)
         self._await_answer("qmp_capabilities", deadline)
         return self._await_answer(command, deadline)
@@ -82,10 +79,7 @@ class Qmp:
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run a command and return its result. Events that arrive in between are skipped."""
         self._send(command, **arguments)
-        return self._await_answer(command, self._deadline())
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._timeout
+        return self._await_answer(command)
 
     def _send(self, command: str, **arguments: Any) -> None:
         request = {"execute": command, "arguments": arguments}
@@ -95,18 +89,23 @@ class Qmp:
         except OSError as error:
             raise QmpError("QMP %s: %s" % (command, error)) from error
 
-    def _await_greeting(self, deadline: float) -> None:
-        greeting = self._read(deadline)
+    def _await_greeting(self, deadline: Optional[float] = None) -> None:
+        greeting = self._read(deadline or self._deadline())
         if "QMP" not in greeting:
             raise QmpError("QMP: this is not QEMU's greeting: %.200r" % greeting)
 
-    def _await_answer(self, command: str, deadline: float) -> Any:
+    def _await_answer(self, command: str, deadline: Optional[float] = None) -> Any:
+        deadline = deadline or self._deadline()
         while True:
             answer = self._read(deadline)
             if "error" in answer:
-                raise QmpError("QMP %s: %s" % (command, answer["error"].get("desc")))
+                error = answer["error"]
+                raise QmpError("QMP %s: %.200s" % (command, error.get("desc") if isinstance(error, dict) else error))
             if "return" in answer:
                 return answer["return"]
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
 
     def status(self) -> str:
         """What the machine does: C(running), C(paused), ..."""
@@ -114,6 +113,8 @@ class Qmp:
 
     def _read(self, deadline: float) -> Dict[str, Any]:
         while b"\n" not in self._unread:
+            if len(self._unread) > _MOST_BYTES:
+                raise QmpError("QMP: the answer has no end")
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise QmpError("QMP: no answer within %g seconds" % self._timeout)
@@ -130,7 +131,7 @@ class Qmp:
         line, self._unread = self._unread.split(b"\n", 1)
         try:
             message = json.loads(line.decode())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise QmpError("QMP: this is not JSON: %.200r" % line) from error
         if not isinstance(message, dict):
             raise QmpError("QMP: this is no message: %.200r" % line)

@@ -50,6 +50,7 @@ from ansible_collections.cloudrepo.slices.plugins.module_utils._reconcile import
 from ansible_collections.cloudrepo.slices.plugins.module_utils._runner import CommandError, run
 
 _QMP_SECONDS = 30.0  # A host on which many VMs boot at once is slow to answer.
+_QUICK_SECONDS = 0.5  # Those that have answered wait as long for one that has not.
 _START_SECONDS = 60.0
 _QUIT_SECONDS = 10.0
 _KILL_SECONDS = 10.0
@@ -57,9 +58,10 @@ _POLL_SECONDS = 0.02
 _MESSAGE_MAX = 2000
 _CONSOLE_LOG_MAX = 16 * 1024 * 1024
 _WAITING = 32  # Threads that only wait for an answer.
-_AT_ONCE = 256  # Open connections: a process may have 1024 files.
+_AT_ONCE = 64  # Connections, each of which is an open file.
 _STARTING = 64  # Most of the time they wait for the kernel, whose network devices are made and moved one by one.
 _ERRORS = (ItemError, QmpError, CommandError, OSError)
+_NO_STATUS = (QmpError, KeyError, TypeError)  # What QEMU answers is its guest's, if that has taken it over.
 
 
 class Host(NamedTuple):
@@ -225,69 +227,77 @@ def _write_manifest(host: Host, name: str, config: State) -> None:
 
 
 class _Asked(NamedTuple):
-    """A QEMU that was asked for its status. Without ``qmp`` others are before us, and it may be anybody."""
+    """A VM's QEMU that was asked for its status."""
 
-    pid: Optional[int] = None
-    qmp: Optional[Qmp] = None
-
-
-def find(paths: Paths) -> Optional[Process]:
-    """The QEMU of a VM, by its socket, and where that is silent or lost by its pidfile. Stale ones find nothing."""
-    return find_all({"": paths})[""]
+    pid: int
+    qmp: Qmp
 
 
 def find_all(paths: Mapping[str, Paths]) -> Dict[str, Optional[Process]]:
-    """find() for several VMs, by name. Each takes its time to answer, so all are asked before the first is heard."""
+    """find() for several VMs, by name.
+
+    All are asked before the first is heard, without a thread for each. Who does not answer at once gets one, and the
+    others' QEMUs talk to somebody else meanwhile.
+    """
     found: Dict[str, Optional[Process]] = dict.fromkeys(paths)
-    deadline = time.monotonic() + _QMP_SECONDS
-    left = list(paths)
-    while left:
-        asked = {name: _ask(paths[name]) for name in left[:_AT_ONCE]}
-        del left[:_AT_ONCE]
-        patient = time.monotonic() < deadline
+    late: List[str] = []
+    names = list(paths)
+    for first in range(0, len(names), _AT_ONCE):
+        asked = {name: _ask(paths[name]) for name in names[first : first + _AT_ONCE]}
+        deadline = time.monotonic() + _QUICK_SECONDS
         for name, one in asked.items():
-            if patient and one is not None and one.qmp is None:
-                left.append(name)
-            else:
-                found[name] = _hear(one, paths[name])
-        if patient and left:
-            time.sleep(_POLL_SECONDS)
+            found[name] = _hear(one, deadline) if one else None
+            if found[name] is None:
+                late.append(name)
+
+    def look(name: str) -> None:
+        found[name] = find(paths[name])
+
+    run_each(look, late, (), _WAITING)
     return found
 
 
 def _ask(paths: Paths) -> Optional[_Asked]:
-    """Ask the QEMU that listens at a VM's socket, if it is the VM's."""
+    """Ask a VM's QEMU for its status, if it listens and others are not before us."""
     try:
-        qmp = connect_now(paths.qmp, _QMP_SECONDS)
-    except BlockingIOError:
-        return _Asked()
+        qmp = connect_now(paths.qmp, _QUICK_SECONDS)
     except OSError:
-        return None  # Nobody listens.
-    with suppress(OSError):
+        return None
+    with suppress(QmpError, OSError):
         pid = qmp.peer_pid()
         if _is_alive(pid, paths):
-            with suppress(QmpError):  # It is silent, then.
-                qmp.ask("query-status")
+            qmp.ask("query-status")
             return _Asked(pid, qmp)
     qmp.close()
     return None
 
 
-def _hear(asked: Optional[_Asked], paths: Paths) -> Optional[Process]:
-    """The process that was asked, with its answer; or else the one of the pidfile."""
-    if asked and asked.qmp:
-        with asked.qmp as qmp:
-            return Process(asked.pid, _status(qmp))
+def _hear(asked: _Asked, deadline: float) -> Optional[Process]:
+    with suppress(*_NO_STATUS), asked.qmp as qmp:
+        return Process(asked.pid, str(qmp.hear("query-status", deadline)["status"]))
+    return None
+
+
+def find(paths: Paths) -> Optional[Process]:
+    """The QEMU of a VM, by its socket, and where that is silent or lost by its pidfile. Stale ones find nothing."""
+    silent = None
+    try:
+        with connect(paths.qmp, _QMP_SECONDS) as qmp:
+            pid = qmp.peer_pid()
+            if _is_alive(pid, paths):
+                return Process(pid, _status(qmp))
+    except socket.timeout:  # It listens, but others are before us.
+        silent = Process(None, SILENT)
+    except OSError:
+        pass  # Nobody listens.
     saved = _read_pid(paths.pidfile)
-    if saved and _is_alive(saved, paths):
-        return Process(saved, SILENT)
-    return Process(None, SILENT) if asked else None
+    return Process(saved, SILENT) if saved and _is_alive(saved, paths) else silent
 
 
 def _status(qmp: Qmp) -> str:
     try:
-        return str(qmp.hear("query-status")["status"])
-    except (QmpError, KeyError, TypeError):
+        return str(qmp.open_with("query-status")["status"])
+    except _NO_STATUS:
         return SILENT
 
 

@@ -183,7 +183,7 @@ orphans:
   elements: dict
   contains: *finding
 stamps:
-  description: What tells which IDs were given out, as M(cloudrepo.slices.slice_host_info) returns it.
+  description: What tells which IDs were given out, the list that M(cloudrepo.slices.slice_host_info) returns as text.
   returned: success
   type: list
   elements: dict

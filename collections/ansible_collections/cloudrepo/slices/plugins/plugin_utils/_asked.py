@@ -23,7 +23,12 @@ class AskedError(Exception):
 
 def answer(hostvars: Mapping[str, Any], host: str) -> Mapping[str, Any]:
     """What a host said, with what it says as text but for the registry as data; empty if it was not asked."""
-    said = dict((hostvars[host].get(ANSWERS) if host in hostvars else None) or {})
+    return answer_in(hostvars[host]) if host in hostvars else {}
+
+
+def answer_in(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same from the host's variables, which Ansible puts together whenever they are asked for."""
+    said = dict(variables.get(ANSWERS) or {})
     if "vms" in said:
         said["vms"] = json.loads(said["vms"])
     if "host" in said:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,21 @@ def test_silence_and_endless_talk_are_given_up() -> None:
             qmp.negotiate()
         assert time.monotonic() - start < 2
         peer.end()
+
+
+def test_a_line_without_end_is_not_kept() -> None:
+    ours, theirs = socket.socketpair()
+
+    def talk() -> None:
+        with suppress(OSError), theirs:
+            while True:
+                theirs.sendall(b" " * 65536)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    with Qmp(ours, 60) as qmp, pytest.raises(QmpError, match="has no end"):
+        qmp.negotiate()
+    talking.join()
 
 
 def test_the_kernel_tells_who_listens(tmp_path: Path) -> None:
