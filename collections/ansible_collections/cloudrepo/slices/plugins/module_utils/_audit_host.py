@@ -526,6 +526,15 @@ def newcomers(found: Scan, place: Place, next_id: int) -> Set[str]:
     return {name for name, number in stamps if name and number >= next_id}
 
 
+def kept(newer: Set[str], reported: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Why orphans of these slices are not removed, a message for each slice of which there are any."""
+    return [
+        'slice "%s": it has an ID that the registry has not given out, '
+        "so another run may be making it: audit again" % name
+        for name in sorted(newer & {one["slice"] for one in reported})
+    ]
+
+
 def chosen(findings: Iterable[Finding], reported: Sequence[Mapping[str, Any]]) -> List[Finding]:
     """Those of the orphans that were reported before, and take the same commands still."""
     before = [(one["slice"], one["kind"], one["item"], one["commands"]) for one in reported]

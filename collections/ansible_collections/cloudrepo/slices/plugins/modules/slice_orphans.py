@@ -107,17 +107,21 @@ errors:
 """
 
 from contextlib import nullcontext
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.cloudrepo.slices.plugins.module_utils import _audit_host, _specs
 from ansible_collections.cloudrepo.slices.plugins.module_utils._audit import Finding, as_dicts
 
 
-def _chosen(params: Mapping[str, Any], found: _audit_host.Scan, place: _audit_host.Place) -> List[Finding]:
+def _chosen(
+    params: Mapping[str, Any], found: _audit_host.Scan, place: _audit_host.Place
+) -> Tuple[List[Finding], List[str]]:
+    """The orphans that are still some, and why others stay."""
     known = _audit_host.known(params["known"])
-    everybody = known._replace(names=known.names | _audit_host.newcomers(found, place, params["next_id"]))
-    return _audit_host.chosen(_audit_host.orphans(found, everybody, place), params["orphans"])
+    newer = _audit_host.newcomers(found, place, params["next_id"]) - known.names
+    orphans = _audit_host.orphans(found, known._replace(names=known.names | newer), place)
+    return _audit_host.chosen(orphans, params["orphans"]), _audit_host.kept(newer, params["orphans"])
 
 
 def run_module(module: AnsibleModule) -> None:
@@ -126,7 +130,8 @@ def run_module(module: AnsibleModule) -> None:
     with nullcontext() if module.check_mode else _audit_host.held(place, params["orphans"]):
         found, problems = _audit_host.scan(place)
         errors = ["%s: %s" % (problem.item, problem.message) for problem in problems]
-        removed = _chosen(params, found, place) if found.has_ports else []
+        removed, kept = _chosen(params, found, place) if found.has_ports else ([], [])
+        errors += kept
         if not module.check_mode:
             removed, failed = _audit_host.remove(removed)
             errors += failed

@@ -52,6 +52,7 @@ class _Slice:
     guests: set[str] = field(default_factory=set)
     vlans: set[int] = field(default_factory=set)
     ids: dict[str, int] = field(default_factory=dict)
+    hosts: set[str] = field(default_factory=set)
 
 
 # How many IDs to leave out for what a host that is not asked may carry.
@@ -79,8 +80,10 @@ def rebuild(hosts: Iterable[Host], lost: Sequence[str] = ()) -> Rebuilt:
         if each.heads:
             known.append(each)
         else:
-            where = ", ".join(sorted({host.name for host in each.lost.values()})) or "the network node"
-            warnings.append(f"slice {each.name}: what is left of it on {where} does not tell its ID, so it is left out")
+            where = ", ".join(sorted(each.hosts))
+            warnings.append(
+                f"slice {each.name}: what is left of it on {where} does not tell all of its ID, owner and VLANs"
+            )
     _refuse_equal_ids(known)
     _refuse_foreign_vlans(known, hosts)
 
@@ -101,7 +104,9 @@ def rebuild(hosts: Iterable[Host], lost: Sequence[str] = ()) -> Rebuilt:
 
 def _collect(host: Host, found: dict[str, _Slice]) -> None:
     def slice_of(stamp: Mapping[str, Any]) -> _Slice:
-        return found.setdefault(stamp["slice"], _Slice(stamp["slice"]))
+        each = found.setdefault(stamp["slice"], _Slice(stamp["slice"]))
+        each.hosts.add(host.name)
+        return each
 
     for vm in host.stamps["vms"]:
         each = slice_of(vm)

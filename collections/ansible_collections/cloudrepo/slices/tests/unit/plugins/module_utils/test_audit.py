@@ -266,6 +266,8 @@ def test_a_slice_with_an_id_that_is_newer_than_the_registry_has_come_since(place
     assert _audit_host.newcomers(found, place, 1002) == set()
     assert _audit_host.newcomers(found, place, 1001) == {"gone"}
     assert _audit_host.newcomers(found, place, 1000) == {"gone", "web"}
+    [why] = _audit_host.kept({"gone", "web"}, [{"slice": "gone"}, {"slice": "gone"}, {"slice": "old"}])
+    assert why.startswith('slice "gone": it has an ID that the registry has not given out')
 
 
 def test_the_modules_of_an_orphans_slice_wait(place: _audit_host.Place, monkeypatch: pytest.MonkeyPatch) -> None:

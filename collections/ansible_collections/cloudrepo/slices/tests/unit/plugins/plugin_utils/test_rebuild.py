@@ -159,7 +159,7 @@ def test_a_disk_alone_is_only_warned_of() -> None:
     found = rebuilt(hosts)
 
     assert found.records == []
-    assert found.warnings == ["slice old: what is left of it on worker2 does not tell its ID, so it is left out"]
+    assert found.warnings == ["slice old: what is left of it on worker2 does not tell all of its ID, owner and VLANs"]
 
 
 def test_no_id_on_any_host_is_given_out_again() -> None:
