@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 from datetime import date
 from pathlib import Path
@@ -24,17 +23,13 @@ README = lab.ROOT / "README.md"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few runs, up to 12 VMs; the results stay in .cache/bench")
-    quick = parser.parse_args().quick
+    parser.add_argument("--load", type=float, required=True, help="of the machine before the lab came up")
+    options = parser.parse_args()
+    quick = options.quick
     # Others at work show in every figure.
-    load = os.getloadavg()[0]
+    known = {"quick": quick, "load": options.load, "date": date.today().isoformat(), "commit": _commit()}
     results = measured_quickly() if quick else measured()
-    results |= {
-        "quick": quick,
-        "load": load,
-        "date": date.today().isoformat(),
-        "commit": _commit(),
-        "machine": measure.machine(),
-    }
+    results |= {**known, "machine": measure.machine()}
     write(results, lab.CACHE if quick else DOCS)
     if not quick:
         README.write_text(with_figures(README.read_text(encoding="utf-8"), results), encoding="utf-8")
@@ -54,7 +49,7 @@ def _measured(counts: tuple[int, ...], runs: int, loop_counts: tuple[int, ...], 
     measure.prepare(counts)
     try:
         results["times"] = measure.rings(counts, runs, loop_counts, loop_runs)
-        results["memory"] = measure.controller_memory(max(counts))
+        results["memory"] = measure.controller_memory(max(counts), runs)
         results["images"] = measure.images(runs)
     finally:
         measure.clean(counts)

@@ -86,7 +86,8 @@ for name in $(ip netns | grep -o '^bench-[0-9]*'); do ip netns delete $name; don
 rm -rf {RUN_DIR} {BASE_DIR}
 """
 
-# Starting a VM has ended when it answers; what QEMU itself offers to wait for that, its sandbox forbids.
+# Guests begin when all else is done, as those that run take CPU from the starts of others. What QEMU itself offers to
+# wait for its start is forbidden by its sandbox.
 _AWAIT = """\
 import json, socket, sys, time
 
@@ -109,6 +110,7 @@ for path, down in json.loads(sys.argv[1]).items():
         ask(lines, "qmp_capabilities")
         for card in down:
             ask(lines, "set_link", name=card, up=False)
+        ask(lines, "cont")
         while ask(lines, "query-status")["status"] != "running":
             time.sleep(0.01)
 """
@@ -258,9 +260,7 @@ def machines(share: Record, settings: Mapping[str, Any]) -> dict[str, State]:
 
 def _start(slice_name: str, name: str, config: State, place: _qemu.Paths, settings: Mapping[str, Any]) -> list[str]:
     become = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
-    argv = _qemu.argv(slice_name, name, config, place, settings["accelerator"])
-    # Nobody would let them begin.
-    return [*become, *(word for word in argv if word != "-S")]
+    return [*become, *_qemu.argv(slice_name, name, config, place, settings["accelerator"])]
 
 
 # --- the network node ---------------------------------------------------------------------------------------------

@@ -136,18 +136,19 @@ def planner(runs: int) -> dict[int, dict[str, list[float]]]:
     return found
 
 
-def controller_memory(count: int) -> Record:
-    """The most memory of ansible-playbook in a deploy, and in a play for the same hosts that does nothing."""
+def controller_memory(count: int, runs: int) -> Record:
+    """The most memory of ansible-playbook in deploys, and in plays for the same hosts that do nothing."""
     name = _name(count)
-    lab.warm()
-    found: Record = {"count": count, "empty_mb": _peak_mb(lab.play_argv(lab.empty_play(), {}))}
-    found["deploy_mb"] = _peak_mb(lab.play_argv(PLAYBOOKS / "deploy_slice.yml", _variables(ring(name, count))))
-    _expect_running(name, count)
-    _delete(name)
-    say(
-        f"memory: {found['deploy_mb']:.0f} MB for a deploy of {count} VMs, {found['empty_mb']:.0f} MB for an empty play"
-    )
-    return found
+    deploys: list[float] = []
+    empty: list[float] = []
+    for _run in range(runs):
+        lab.warm()
+        empty.append(_peak_mb(lab.play_argv(lab.empty_play(), {})))
+        deploys.append(_peak_mb(lab.play_argv(PLAYBOOKS / "deploy_slice.yml", _variables(ring(name, count)))))
+        _expect_running(name, count)
+        _delete(name)
+        say(f"memory: {deploys[-1]:.0f} MB for a deploy of {count} VMs, {empty[-1]:.0f} MB for an empty play")
+    return {"count": count, "empty_mb": empty, "deploy_mb": deploys}
 
 
 def _peak_mb(argv: Sequence[str]) -> float:

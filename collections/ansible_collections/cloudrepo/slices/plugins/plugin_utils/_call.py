@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run what the modules of every deploy do on a host, without Ansible's own library on the way.
+"""Run what the modules of deploys do on a host, without Ansible's own library on the way.
 
 Packing that library costs the controller 0.15 s for each module, and compiling it costs a host as much for each call.
 What these modules do needs none of it: their options are checked here, and they are sent as Python's bytecode, beside
