@@ -241,9 +241,9 @@ def find_all(paths: Mapping[str, Paths]) -> Dict[str, Optional[Process]]:
     """
     found: Dict[str, Optional[Process]] = dict.fromkeys(paths)
     late: List[str] = []
-    names = list(paths)
-    for first in range(0, len(names), _AT_ONCE):
-        asked = {name: _ask(paths[name]) for name in names[first : first + _AT_ONCE]}
+    order = list(paths)
+    for first in range(0, len(order), _AT_ONCE):
+        asked = {name: _ask(paths[name]) for name in order[first : first + _AT_ONCE]}
         deadline = time.monotonic() + _QUICK_SECONDS
         for name, one in asked.items():
             found[name] = _hear(one, deadline) if one else None

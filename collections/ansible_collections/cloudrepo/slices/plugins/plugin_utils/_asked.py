@@ -22,7 +22,7 @@ class AskedError(Exception):
 
 
 def answer(hostvars: Mapping[str, Any], host: str) -> Mapping[str, Any]:
-    """What a host said, with what it says as text but for the registry as data; empty if it was not asked."""
+    """What a host said; empty if it was not asked. Of what it says as JSON text, only the registry still is some."""
     return answer_in(hostvars[host]) if host in hostvars else {}
 
 

@@ -82,7 +82,8 @@ def rebuild(hosts: Iterable[Host], lost: Sequence[str] = ()) -> Rebuilt:
         else:
             where = ", ".join(sorted(each.hosts))
             warnings.append(
-                f"slice {each.name}: what is left of it on {where} does not tell all of its ID, owner and VLANs"
+                f"slice {each.name}: what is left of it on {where} does not tell its ID, owner and VLANs, "
+                "so it is left out"
             )
     _refuse_equal_ids(known)
     _refuse_foreign_vlans(known, hosts)
